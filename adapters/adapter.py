@@ -1,0 +1,281 @@
+"""ExchangeAdapter: one chunk of one venue, on one connection, as a deterministic machine.
+
+Inputs (`start`, `connected`, `receive`, `fetched`, `tick`, `lost`, `listed`) return outputs in order: events, effects and
+errors. It owns no socket, clock, task or randomness, so that live traffic, a recording and a test run the same lines. `now` is
+monotonic seconds, `received` integer microseconds UTC.
+
+A venue's file brings its facts (`venue`), the frames it wants to hear, and `parse`, which tells a Handler what one frame says.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+import orjson
+
+from adapters.book import BookOptions, BookState, BookSync
+from adapters.effects import Answer, Connect, Effect, Fetch, Reconnect, Send
+from adapters.errors import AdapterError, FetchError, FrameError
+from adapters.events import CHANNELS, Channel
+from adapters.handler import Handler
+from adapters.live import LiveHandler, Output
+from adapters.subscriptions import State, Subscription, Subscriptions
+from adapters.symbols import Instrument
+from adapters.venue import Venue
+
+SLOWEST_ASK = 300.0
+"""Seconds between attempts at a subscription that the venue never acknowledges."""
+
+_NEVER = float("inf")
+_UNREADABLE = (msgspec.MsgspecError, orjson.JSONDecodeError, UnicodeDecodeError)
+
+
+class ExchangeAdapter(ABC):
+    venue: ClassVar[Venue]
+    endpoints: ClassVar[Mapping[str, tuple[str, str | None]]]
+    """REST path to the kind of its answer (the first part of a Fetch's key), and the query parameter that names the market."""
+
+    def __init__(
+        self,
+        wanted: Iterable[tuple[Channel, str]],
+        options: BookOptions | None = None,
+        instruments: Mapping[str, Instrument] | None = None,
+    ) -> None:
+        options = options or BookOptions()
+        names = {symbol: instrument.native for symbol, instrument in (instruments or {}).items()}
+        self.subscriptions = Subscriptions(
+            Subscription(channel, symbol, names.get(symbol) or self.native(symbol)) for channel, symbol in wanted
+        )
+        self.depth = self.venue.depth_for(options.depth)
+        self.live = LiveHandler(self.venue, self.subscriptions, options, self._ask_for_book, self._welcomed)
+        self.ends_at = _NEVER
+        self._is_open = False
+        self._heard = False
+        self._heard_at = 0.0
+        self._pinged_at = 0.0
+        self._looked_at = 0.0
+        self._requests = 0
+        if instruments is not None:
+            self._strike(instruments)
+
+    # What a venue's file brings -------------------------------------------------------------------------------------
+
+    @staticmethod
+    @abstractmethod
+    def native(symbol: str) -> str:
+        """The venue's name of a canonical symbol by rule; an instrument list, where at hand, goes before it."""
+
+    @staticmethod
+    @abstractmethod
+    def canonical(native: str) -> str | None:
+        """The canonical symbol of a native name by rule; None where the name does not tell."""
+
+    @abstractmethod
+    def subscribe(self, channel: Channel, natives: list[str], request: str) -> Send:
+        """The frame that asks for these, at most `limits.topics_per_frame` of them."""
+
+    @abstractmethod
+    def unsubscribe(self, channel: Channel, natives: list[str], request: str) -> Send:
+        """The frame that ends these."""
+
+    @abstractmethod
+    def parse(self, frame: bytes, say: Handler) -> None:
+        """Tell `say` all that one frame says. May raise FrameError, msgspec's and orjson's errors."""
+
+    @classmethod
+    @abstractmethod
+    def parse_answer(cls, key: tuple[str, ...], body: bytes, say: Handler) -> None:
+        """The same for the REST answer to the Fetch of `key`. Raises FetchError for the venue's own error forms."""
+
+    @classmethod
+    @abstractmethod
+    def shape(cls, answer: Any) -> str | None:
+        """The kind (`endpoints`) of a decoded REST answer whose url is not at hand, by its shape; None: none of them."""
+
+    @classmethod
+    @abstractmethod
+    def instruments_request(cls) -> Fetch:
+        """The REST call that lists every market."""
+
+    @classmethod
+    @abstractmethod
+    def parse_instruments(cls, body: bytes) -> list[Instrument]:
+        """Its answer. Raises FetchError."""
+
+    def connect(self) -> Effect:
+        """How to come by a connection: a Connect, or a Fetch whose answer makes one."""
+        return Connect(self.venue.websocket)
+
+    def ping(self) -> Send | None:
+        """The client's own ping frame, where the venue wants one."""
+        return None
+
+    def book_request(self, native: str) -> Fetch:
+        """The REST call for a book, under the key ("book", native), where the venue's books come that way."""
+        raise NotImplementedError
+
+    # Inputs ---------------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Output]:
+        """Begin, or begin again after `lost`."""
+        self.live.now = now
+        self.live.effect(self.connect())
+        return self.live.emitted()
+
+    def connected(self, now: float) -> list[Output]:
+        """The connection that was asked for is open."""
+        self.live.now = self._heard_at = self._pinged_at = now
+        self._is_open, self._heard = True, False
+        self.ends_at = now + (self.venue.lifetime or _NEVER)
+        if not self.venue.greets:
+            self._welcomed()
+        return self.live.emitted()
+
+    def receive(self, frame: bytes, received: int) -> list[Output]:
+        """One data frame (text as UTF-8), and when its bytes arrived."""
+        live = self.live
+        live.received = received
+        self._heard = True
+        try:
+            self.parse(frame, live)
+        except AdapterError as error:
+            live.error(error)
+        except _UNREADABLE as error:
+            live.error(FrameError(f"{error} in {frame[:80]!r}"))
+        return live.emitted()
+
+    def fetched(self, key: tuple[str, ...], answer: Answer | FetchError, now: float) -> list[Output]:
+        """The answer to a Fetch, or why there is none."""
+        self.live.now = now
+        try:
+            if isinstance(answer, FetchError):
+                raise answer
+            self.live.received = answer.received
+            self.parse_answer(key, answer.body, self.live)
+        except AdapterError as error:
+            self._fetch_failed(key, error)
+        except _UNREADABLE as error:
+            self._fetch_failed(key, FetchError(f"{key}: {error}"))
+        return self.live.emitted()
+
+    def tick(self, now: float) -> list[Output]:
+        """Time passes, some ten times a second: views that are due, pings, deadlines."""
+        self.live.now = now
+        if self._heard:
+            self._heard, self._heard_at = False, now
+        if self._is_open:
+            for book in self.live.books.values():
+                if book.dirty and now >= book.next_view:
+                    self.live.show(book)
+                if now >= book.due:
+                    self._ask_for_book(book)
+            if now - self._looked_at >= 1.0:
+                self._looked_at = now
+                self._keep_alive()
+                self._look_after_subscriptions()
+        return self.live.emitted()
+
+    def lost(self, code: int, reason: str, now: float) -> list[Output]:
+        """The connection ended, or could not be made."""
+        self.live.now = now
+        if self._is_open:
+            self.live.disconnected(f"{code} {reason}".strip())
+        self._is_open, self.ends_at = False, _NEVER
+        return self.live.emitted()
+
+    def listed(self, instruments: Mapping[str, Instrument], now: float) -> list[Output]:
+        """The venue's list of markets, by canonical symbol."""
+        self.live.now = now
+        self._strike(instruments)
+        return self.live.emitted()
+
+    def republish(self, symbol: str) -> list[Output]:
+        """The whole book of a symbol again, for readers of its changes who lost some."""
+        for book in self.live.books.values():
+            if book.symbol == symbol and book.state is BookState.SYNCED:
+                self.live.base(book)
+        return self.live.emitted()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every subscription is answered and every moving book in step, so that this connection may take over."""
+        return self._is_open and all(self._is_at_rest(subscription) for subscription in self.subscriptions)
+
+    def _is_at_rest(self, subscription: Subscription) -> bool:
+        if subscription.channel == "orderbooks" and subscription.state is State.LIVE:
+            return self.live.books[subscription.native].state is BookState.SYNCED
+        return subscription.state is not State.REQUESTED
+
+    # How the inputs are answered ------------------------------------------------------------------------------------
+
+    def _strike(self, instruments: Mapping[str, Instrument]) -> None:
+        """What the venue does not list, or does not trade, cannot be had."""
+        for subscription in self.subscriptions:
+            instrument = instruments.get(subscription.symbol)
+            if instrument is None:
+                self.live.reject(subscription, f"{self.venue.name} does not list {subscription.symbol}")
+            elif not instrument.active:
+                self.live.reject(subscription, f"{self.venue.name} does not trade it now ({instrument.state})")
+
+    def _welcomed(self) -> None:
+        self.live.opened(self.venue.websocket)
+        self._ask(self.subscriptions.wanted())
+
+    def _ask(self, subscriptions: list[Subscription]) -> None:
+        """Ask for these, a frame for each channel and `topics_per_frame`; frames are paced, and so are their deadlines."""
+        pace = self.venue.limits.frames
+        for position, batch in enumerate(self._batches(subscriptions)):
+            self._requests += 1
+            request = str(self._requests)
+            self.live.effect(self.subscribe(batch[0].channel, [each.native for each in batch], request))
+            patience = self.venue.ack_within * min(2.0 ** batch[0].attempts, SLOWEST_ASK / self.venue.ack_within)
+            due = self.live.now + patience + position * pace.seconds / pace.count
+            self.subscriptions.requested(batch, request, self.live.now, due)
+            if not self.venue.acks:
+                self.live.acked(request=request)
+
+    def _batches(self, subscriptions: list[Subscription]) -> Iterator[list[Subscription]]:
+        size = self.venue.limits.topics_per_frame
+        for channel in CHANNELS:
+            of_channel = [subscription for subscription in subscriptions if subscription.channel == channel]
+            for start in range(0, len(of_channel), size):
+                yield of_channel[start : start + size]
+
+    def _ask_for_book(self, book: BookSync) -> None:
+        """A snapshot: over REST, or by subscribing anew to this book alone."""
+        if self.venue.book.source == "rest":
+            self.live.effect(self.book_request(book.native))
+        else:
+            subscription = self.subscriptions.find("orderbooks", book.native)
+            if subscription is None or subscription.state is State.REJECTED:
+                return
+            self._requests += 1
+            self.live.effect(self.unsubscribe("orderbooks", [book.native], str(self._requests)))
+            self._ask([subscription])
+        book.asked(self.live.now)
+
+    def _keep_alive(self) -> None:
+        now, keepalive = self.live.now, self.venue.keepalive
+        if now - self._heard_at >= keepalive.silence:
+            self._heard_at = now
+            self.live.effect(Reconnect(f"nothing heard for {keepalive.silence:.0f} s"))
+        elif keepalive.ping is not None and now - self._pinged_at >= keepalive.ping:
+            self._pinged_at = now
+            ping = self.ping()
+            if ping is not None:
+                self.live.effect(ping)
+
+    def _look_after_subscriptions(self) -> None:
+        overdue = self.subscriptions.overdue(self.live.now)
+        if overdue:
+            self._ask(overdue)
+        self.subscriptions.hush(self.live.now)
+
+    def _fetch_failed(self, key: tuple[str, ...], error: AdapterError) -> None:
+        self.live.error(error)
+        book = self.live.books.get(key[-1]) if key[0] == "book" else None
+        if book is not None:
+            book.retry(self.live.now)
+        elif not self._is_open:
+            self.live.effect(Reconnect(f"{key[0]}: {error}"))

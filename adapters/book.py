@@ -1,0 +1,372 @@
+"""One order book and its synchroniser, for all venues: WAITING for a first snapshot, SYNCED, or RECOVERING from a doubt.
+
+A book is right or absent. It is shown only while SYNCED; a missed sequence, a checksum that does not fit, or a cross where
+the venue never crosses raises BookError, and the book is asked for again alone, while its neighbours flow on.
+"""
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from heapq import nsmallest
+from typing import Literal, Protocol
+from zlib import crc32
+
+import orjson
+from msgspec import Struct
+from msgspec.structs import replace
+
+from adapters.errors import BookError, FrameError, NumberError
+from adapters.events import Levels
+from adapters.numbers import ZEROS
+
+MAX_BUFFERED = 10_000
+"""Changes kept while a snapshot is on its way; at 100 ms a change that is a quarter of an hour."""
+ANSWER_WITHIN = 10.0
+"""Seconds after which a snapshot that was asked for is asked for again."""
+SLOWEST_RETRY = 60.0
+"""Seconds between attempts at a book that does not come right: a slow ceiling, never an end."""
+STABLE_AFTER = 60.0
+"""Seconds for which a book must hold before its earlier failures are forgotten."""
+
+_FAR = float("inf")
+
+
+class Row(Protocol):
+    """One price level as a venue's file decodes it: prices and amounts are plain decimal text."""
+
+    @property
+    def price(self) -> str: ...
+    @property
+    def amount(self) -> str: ...
+
+
+class Level(Struct, array_like=True, gc=False, frozen=True):
+    """A level sent as `[price, amount, ...]`; what a venue adds behind is not kept."""
+
+    price: str
+    amount: str
+
+
+Rows = Sequence[Row]
+
+
+class BookState(StrEnum):
+    WAITING = "waiting"
+    SYNCED = "synced"
+    RECOVERING = "recovering"
+
+
+@dataclass(frozen=True, slots=True)
+class BookRule:
+    """How a venue's books hold together.
+
+    chain: "range" where a change covers the updates first..last and must begin at or before the next one wanted;
+    "previous" where it names the sequence it follows; None where there is none. source: whence a snapshot comes.
+    checksum: computed over the book after each change and compared with the venue's. truncates: the venue shows the
+    subscribed depth and sends no removal for what falls out. limited: a snapshot may hold fewer levels than the book.
+    crossed_is_error: the venue's continuous market never shows a best bid at or above the best ask.
+    """
+
+    chain: Literal["range", "previous"] | None
+    source: Literal["rest", "socket"]
+    checksum: Callable[["OrderBook"], int] | None = None
+    truncates: bool = False
+    limited: bool = False
+    crossed_is_error: bool = True
+    newer: Callable[[Rows, int], Rows] | None = None
+    """Where each row has a sequence of its own: the rows that are newer than a snapshot's sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class BookOptions:
+    """What is shown of a book: `depth` levels a side every `interval` seconds (0: at each change), or each change too."""
+
+    depth: int = 20
+    interval: float = 1.0
+    mode: Literal["views", "deltas"] = "views"
+
+
+class BookSide:
+    """Price levels of one side, keyed by price as float (negated for bids, so that smaller is better on both sides).
+
+    `top` holds the best prices in order, always at least as many as a view needs; the rest is only in the dict, so that a
+    change far from the market costs one dict operation and a change near it one insertion into a short list.
+    """
+
+    __slots__ = ("_keep", "_open", "_reach", "_separator", "edge", "levels", "top")
+
+    def __init__(self, *, descending: bool, keep: int) -> None:
+        self.levels: dict[float, Row] = {}
+        self.top: list[float] = []
+        self.edge = _FAR
+        self._reach = _FAR
+        self._keep = keep
+        self._open, self._separator = ("[-", ",-") if descending else ("[", ",")
+
+    def _prices(self, rows: Rows) -> list[float]:
+        # One C pass reads all prices as JSON numbers, signs included: a quarter of the cost of float() on each, and it
+        # refuses what is not a number.
+        try:
+            return orjson.loads(self._open + self._separator.join([row.price for row in rows]) + "]")  # type: ignore[no-any-return]
+        except orjson.JSONDecodeError as error:
+            raise FrameError(f"not a price: {error}") from error
+
+    def load(self, rows: Rows) -> None:
+        self.levels = {price: row for price, row in zip(self._prices(rows), rows, strict=True) if row.amount not in ZEROS}
+        self._refill()
+
+    def apply(self, rows: Rows) -> None:
+        levels, top, reach = self.levels, self.top, self._reach
+        for price, row in zip(self._prices(rows), rows, strict=True):
+            if row.amount not in ZEROS:
+                if price <= reach and price not in levels:
+                    insort(top, price)
+                levels[price] = row
+            elif levels.pop(price, None) is not None and price <= reach:
+                del top[bisect_right(top, price) - 1]
+        if len(top) > 4 * self._keep:
+            del top[2 * self._keep :]
+            self._reach = top[-1]
+        elif len(top) < self._keep < len(levels):
+            self._refill()
+
+    def _refill(self) -> None:
+        self.top = nsmallest(2 * self._keep, self.levels)
+        self._reach = self.top[-1] if len(self.top) < len(self.levels) else _FAR
+
+    def truncate(self, depth: int) -> list[Row]:
+        """Drop what lies beyond `depth` levels, and return it. `depth` is at most what `top` keeps."""
+        if len(self.levels) <= depth:
+            return []
+        beyond = self.top[depth:]
+        del self.top[depth:]
+        return [self.levels.pop(price) for price in beyond]
+
+    def best_rows(self, depth: int) -> list[Row]:
+        """The best `depth` rows, never beyond the edge of what a limited snapshot let us know."""
+        count = min(depth, bisect_right(self.top, self.edge))
+        return [self.levels[price] for price in self.top[:count]]
+
+    def all_rows(self) -> list[Row]:
+        return [self.levels[price] for price in sorted(self.levels) if price <= self.edge]
+
+
+def pairs(rows: Rows) -> Levels:
+    """Rows as the (price, amount) pairs of an event; an amount of nothing is exactly "0". Raises NumberError."""
+    levels = [(row.price, row.amount) for row in rows]
+    for index, (price, amount) in enumerate(levels):
+        if amount in ZEROS:
+            levels[index] = (price, "0")
+        elif not amount.replace(".", "", 1).isdecimal():
+            raise NumberError(f"not an amount: {amount[:40]!r}")
+    return levels
+
+
+class Snapshot(Struct, gc=False):
+    """A whole book as its venue sent it: what changes are applied to."""
+
+    bids: Rows
+    asks: Rows
+    sequence: int | None = None
+    timestamp: int | None = None
+    checksum: int | None = None
+
+
+class Change(Struct, gc=False):
+    """Changed levels as the venue sent them, covering its updates `first`..`last` or following `previous`."""
+
+    bids: Rows
+    asks: Rows
+    first: int | None = None
+    last: int | None = None
+    previous: int | None = None
+    timestamp: int | None = None
+    checksum: int | None = None
+
+
+class OrderBook:
+    """Both sides of one market and the sequence they stand at. `depth`: levels kept a side; `shown`: levels of a view."""
+
+    __slots__ = ("_rule", "asks", "bids", "depth", "sequence", "shown")
+
+    def __init__(self, rule: BookRule, depth: int, shown: int) -> None:
+        keep = depth if rule.truncates else min(depth, 2 * shown)
+        self._rule = rule
+        self.depth = depth
+        self.shown = shown
+        self.bids = BookSide(descending=True, keep=keep)
+        self.asks = BookSide(descending=False, keep=keep)
+        self.sequence: int | None = None
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Replace everything. Raises BookError where the snapshot contradicts itself."""
+        self.bids.load(snapshot.bids)
+        self.asks.load(snapshot.asks)
+        if self._rule.limited:
+            for side, rows in ((self.bids, snapshot.bids), (self.asks, snapshot.asks)):
+                side.edge = max(side.levels, default=_FAR) if len(rows) >= self.depth else _FAR
+        self.sequence = snapshot.sequence
+        self._check(snapshot.checksum)
+
+    def follow(self, change: Change) -> Change | None:
+        """Apply a change if it is the next one; returns what was applied, None for an old one. Raises BookError."""
+        sequence = self.sequence
+        if sequence is not None and change.last is not None:
+            if self._rule.chain == "range":
+                first = change.last if change.first is None else change.first
+                if change.last <= sequence:
+                    return None
+                if first > sequence + 1:
+                    raise BookError("sequence", str(sequence + 1), str(first - 1))
+                if first <= sequence and self._rule.newer is not None:
+                    newer = self._rule.newer
+                    change = replace(change, bids=newer(change.bids, sequence), asks=newer(change.asks, sequence))
+            elif self._rule.chain == "previous" and change.previous != sequence:
+                if change.last == sequence:
+                    return None
+                raise BookError("sequence", str(sequence), str(change.previous))
+        if change.bids:
+            self.bids.apply(change.bids)
+        if change.asks:
+            self.asks.apply(change.asks)
+        if self._rule.truncates:
+            change = self._truncated(change)
+        self.sequence = change.last
+        self._check(change.checksum)
+        return change
+
+    def _truncated(self, change: Change) -> Change:
+        bids, asks = self.bids.truncate(self.depth), self.asks.truncate(self.depth)
+        if not bids and not asks:
+            return change
+        # What falls out of the window is a removal that the venue leaves to us; readers of the changes are told.
+        gone_bids, gone_asks = [Level(row.price, "0") for row in bids], [Level(row.price, "0") for row in asks]
+        return replace(change, bids=[*change.bids, *gone_bids], asks=[*change.asks, *gone_asks])
+
+    def _check(self, checksum: int | None) -> None:
+        bids, asks = self.bids.top, self.asks.top
+        if self._rule.crossed_is_error and bids and asks and -bids[0] >= asks[0]:
+            raise BookError("crossed")
+        if checksum is not None and self._rule.checksum is not None and self._rule.checksum(self) != checksum:
+            raise BookError("checksum")
+
+    def view(self) -> tuple[Levels, Levels]:
+        """The best levels of both sides, at most `shown`. Raises NumberError."""
+        return pairs(self.bids.best_rows(self.shown)), pairs(self.asks.best_rows(self.shown))
+
+    def whole(self) -> tuple[Levels, Levels]:
+        """Every level that is known to be right. Raises NumberError."""
+        return pairs(self.bids.all_rows()), pairs(self.asks.all_rows())
+
+    def is_shallow(self) -> bool:
+        """Whether the market has moved so near to the edge of a limited snapshot that a view lacks levels."""
+        return any(side.edge < _FAR and bisect_right(side.top, side.edge) < self.shown for side in (self.bids, self.asks))
+
+
+class BookSync:
+    """Keeps one OrderBook in step with its venue: buffers changes while a snapshot is on its way, and says when to ask for one.
+
+    `due` is the monotonic time at which a snapshot is to be asked for. Attempts survive a reconnect, so that a book that never
+    holds is asked for ever more rarely, and never given up.
+    """
+
+    __slots__ = (
+        *("_asked", "_attempts", "_buffer", "_rule", "_shown", "_spread", "_synced_at"),
+        *("book", "depth", "dirty", "due", "native", "next_view", "received", "state", "symbol", "timestamp"),
+    )
+
+    def __init__(self, symbol: str, native: str, rule: BookRule, depth: int, shown: int) -> None:
+        self.symbol = symbol
+        self.native = native
+        self.state = BookState.WAITING
+        self.book = OrderBook(rule, depth, shown)
+        self.timestamp: int | None = None
+        self.received = 0
+        self.dirty = False
+        self.next_view = 0.0
+        self.due = _FAR
+        self._rule = rule
+        self.depth = depth
+        self._shown = shown
+        self._buffer: deque[Change] | None = self._new_buffer()
+        self._asked = False
+        self._attempts = 0
+        self._synced_at = 0.0
+        self._spread = 0.5 + crc32(native.encode()) / 2**32
+
+    def _new_buffer(self) -> deque[Change] | None:
+        return deque(maxlen=MAX_BUFFERED) if self._rule.source == "rest" else None
+
+    def change(self, change: Change) -> Change | None:
+        """Apply a change, or keep it for the snapshot; returns what was applied. Raises BookError."""
+        if self._buffer is not None:
+            self._buffer.append(change)
+        if self.state is not BookState.SYNCED:
+            return None
+        applied = self.book.follow(change)
+        if applied is not None:
+            self.dirty = True
+        return applied
+
+    def snapshot(self, snapshot: Snapshot, now: float) -> bool:
+        """Take a snapshot and what was buffered since; returns whether the book is now SYNCED on it. Raises BookError."""
+        book = OrderBook(self._rule, self.depth, self._shown)
+        try:
+            book.load(snapshot)
+            for change in self._buffer or ():
+                book.follow(change)
+        except BookError as error:
+            if self.state is BookState.SYNCED and self._rule.source == "rest":
+                self.retry(now)  # a refresh that came too late: the book that is shown is as right as before
+                return False
+            raise BookError("stale snapshot" if error.reason == "sequence" else error.reason) from error
+        self.book, self.state, self._synced_at = book, BookState.SYNCED, now
+        self.due, self._buffer = _FAR, None
+        self.dirty, self.next_view = True, 0.0
+        return True
+
+    def first_change(self, now: float) -> bool:
+        """Changes arrive, so that this is the moment to ask for the snapshot they continue: whether nobody has asked yet."""
+        if self._rule.source == "rest" and not self._asked:
+            self.due = now
+            return True
+        return False
+
+    def fail(self, now: float, change: Change | None = None) -> None:
+        """The book is in doubt: nothing more is shown, and it is due again (at once, unless that did not help before)."""
+        if self.state is BookState.SYNCED and now - self._synced_at >= STABLE_AFTER:
+            self._attempts = 0
+        self.state, self.dirty = BookState.RECOVERING, False
+        self._buffer = self._new_buffer()
+        if self._buffer is not None and change is not None:
+            self._buffer.append(change)
+        self.retry(now)
+
+    def refresh(self, now: float) -> None:
+        """Ask for a fresh snapshot while the book that is shown is still right."""
+        if self._buffer is None and self._rule.source == "rest":
+            self._buffer, self.due = self._new_buffer(), now
+
+    def asked(self, now: float) -> None:
+        """A snapshot was asked for; without one in time it is due again."""
+        self._asked = True
+        self._attempts += 1
+        self.due = now + ANSWER_WITHIN + self._pause()
+
+    def retry(self, now: float) -> None:
+        """The attempt failed: due again after a pause that doubles, spread by name so that books do not retry together."""
+        self.due = now + self._pause()
+
+    def _pause(self) -> float:
+        return min(2.0 ** (self._attempts - 1), SLOWEST_RETRY) * self._spread if self._attempts else 0.0
+
+    def expect_by(self, due: float) -> None:
+        """A snapshot should come unasked (with the subscription), or will be needed, by then."""
+        self.due = due
+
+    def lost(self) -> None:
+        """The connection is gone: nothing is known until a new snapshot."""
+        self.state, self.dirty, self.due, self._asked = BookState.WAITING, False, _FAR, False
+        self._buffer = self._new_buffer()

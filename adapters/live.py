@@ -1,0 +1,298 @@
+"""What is remembered of every market of one connection, and the events that come of it."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from adapters.book import ANSWER_WITHIN, BookOptions, BookState, BookSync, Change, Snapshot, pairs
+from adapters.effects import Effect
+from adapters.errors import AdapterError, BookError, FrameError, VenueError
+from adapters.events import Book, BookDelta, Channel, Event, Gap, Side, Status, Ticker, Trade
+from adapters.numbers import plain
+from adapters.subscriptions import State, Subscription, Subscriptions
+from adapters.venue import Venue
+
+Output = Event | Effect | AdapterError
+
+LATE_IDS_KEPT = 1000
+"""A hole of at most so many trades is remembered by id, so that a trade that only comes late is still told, and told once."""
+RENUMBERED_BELOW = 100_000
+"""A trade id so far below the expected one is no repeat: the venue has begun to count anew."""
+QUIET_BOOK_AFTER = 5.0
+"""Seconds after its acknowledgement at which a book that does not move is fetched without waiting for a first change."""
+
+
+class LiveHandler:
+    """Implements Handler: sorts out repeats, finds holes, keeps books in step, and appends what comes of it to `out`."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        subscriptions: Subscriptions,
+        options: BookOptions,
+        ask_for_book: Callable[[BookSync], None],
+        welcomed: Callable[[], None],
+    ) -> None:
+        self.out: list[Output] = []
+        self.now = 0.0
+        self.received = 0
+        self.stray = 0
+        self.repeated = 0
+        self.welcomed = welcomed
+        self._ask_for_book = ask_for_book
+        self._name = venue.name
+        self._source = venue.book.source
+        self._options = options
+        self._subscriptions = subscriptions
+        self._trades = subscriptions.of("trades")
+        self._tickers = subscriptions.of("tickers")
+        self._orderbooks = subscriptions.of("orderbooks")
+        depth = venue.depth_for(options.depth)
+        self.books = {
+            native: BookSync(subscription.symbol, native, venue.book, depth, options.depth)
+            for native, subscription in self._orderbooks.items()
+        }
+
+    def emitted(self) -> list[Output]:
+        out, self.out = self.out, []
+        return out
+
+    # Trades ---------------------------------------------------------------------------------------------------------
+
+    def trade(self, native: str, number: int | str, price: str, amount: str, side: Side, timestamp: int | None) -> None:
+        subscription = self._trades.get(native)
+        if subscription is None:
+            self.stray += 1
+            return
+        if subscription.state is not State.LIVE:
+            self._went_live(subscription, in_turn=number == subscription.upcoming, numbered=isinstance(number, int))
+        if isinstance(number, int):
+            if number == subscription.upcoming:
+                subscription.upcoming += 1
+            elif not self._out_of_turn(subscription, number):
+                return
+            number = str(number)
+        elif not subscription.is_new(number):
+            self.repeated += 1
+            return
+        if not (price.replace(".", "", 1).isdecimal() and amount.replace(".", "", 1).isdecimal()):
+            price, amount = plain(price), plain(amount)
+        subscription.heard = self.received
+        self.out.append(Trade(self._name, subscription.symbol, timestamp, self.received, number, price, amount, side))
+
+    def _out_of_turn(self, subscription: Subscription, number: int) -> bool:
+        """A trade whose number is not the next one: whether it is told. A jump ahead is a gap."""
+        upcoming = subscription.upcoming
+        if upcoming is not None and upcoming - RENUMBERED_BELOW < number < upcoming:
+            if number in subscription.late:
+                subscription.late.discard(number)
+                return True
+            self.repeated += 1
+            return False
+        if upcoming is not None:
+            reason = "sequence" if subscription.hole is None else "disconnected"
+            self._gap(subscription, reason, str(upcoming), str(number - 1))
+            subscription.late = set(range(upcoming, number)) if number - upcoming <= LATE_IDS_KEPT else set()
+        subscription.upcoming = number + 1
+        return True
+
+    def past_trade(self, native: str, number: int | str, price: str, amount: str, side: Side, timestamp: int | None) -> None:
+        pass  # a past trade is not news
+
+    # Books ----------------------------------------------------------------------------------------------------------
+
+    def snapshot(self, native: str, snapshot: Snapshot) -> None:
+        book = self._book_of(native)
+        if book is None:
+            return
+        try:
+            if book.snapshot(snapshot, self.now):
+                book.timestamp, book.received = snapshot.timestamp, self.received
+                self._synced(book)
+        except (BookError, FrameError) as error:
+            self._doubt(book, error)
+
+    def change(self, native: str, change: Change) -> None:
+        book = self._book_of(native)
+        if book is None:
+            return
+        before = book.book.sequence
+        try:
+            applied = book.change(change)
+            if applied is None:
+                if book.state is BookState.WAITING and book.first_change(self.now):
+                    self._ask_for_book(book)
+                return
+            book.timestamp, book.received = change.timestamp, self.received
+            if self._options.mode == "deltas":
+                bids, asks = pairs(applied.bids), pairs(applied.asks)
+                sequence = change.last
+                self.out.append(
+                    BookDelta(self._name, book.symbol, change.timestamp, self.received, bids, asks, sequence, before)
+                )
+            if self._options.interval == 0:
+                self.show(book)
+        except (BookError, FrameError) as error:
+            self._doubt(book, error, change)
+
+    def view(self, native: str, snapshot: Snapshot) -> None:
+        if native not in self._orderbooks:
+            self.stray += 1
+
+    def _book_of(self, native: str) -> BookSync | None:
+        book = self.books.get(native)
+        if book is None:
+            self.stray += 1
+            return None
+        subscription = self._orderbooks[native]
+        if subscription.state is not State.LIVE:
+            self._went_live(subscription)
+        return book
+
+    def _synced(self, book: BookSync) -> None:
+        self._status("book", book.symbol, "synced", f"sequence {book.book.sequence}")
+        if self._options.mode == "deltas":
+            self.base(book)
+        else:
+            self.show(book)
+
+    def show(self, book: BookSync) -> None:
+        """Emit the view of a SYNCED book."""
+        try:
+            bids, asks = book.book.view()
+        except FrameError as error:
+            self._doubt(book, error)
+            return
+        book.dirty, book.next_view = False, self.now + self._options.interval
+        self.out.append(Book(self._name, book.symbol, book.timestamp, book.received, bids, asks, book.book.sequence))
+        if book.book.is_shallow():
+            book.refresh(self.now)
+
+    def base(self, book: BookSync) -> None:
+        """Emit every known level of a SYNCED book, for readers of its changes to begin with."""
+        try:
+            bids, asks = book.book.whole()
+        except FrameError as error:
+            self._doubt(book, error)
+            return
+        book.dirty, book.next_view = False, self.now + self._options.interval
+        self.out.append(Book(self._name, book.symbol, book.timestamp, book.received, bids, asks, book.book.sequence))
+
+    def _doubt(self, book: BookSync, error: BookError | FrameError, change: Change | None = None) -> None:
+        """The book is wrong, or may be: it goes RECOVERING alone, and the hole is told."""
+        trouble = error if isinstance(error, BookError) else BookError("malformed")
+        if trouble is not error:
+            self.out.append(error)
+        was_shown = book.state is BookState.SYNCED
+        book.fail(self.now, change)
+        if was_shown:
+            since = book.received
+            self.out.append(
+                Gap(
+                    *(self._name, book.symbol, None, self.received, "orderbooks", trouble.reason),
+                    *(trouble.first_missing, trouble.last_missing, since, self.received),
+                )
+            )
+            self._status("book", book.symbol, "recovering", trouble.reason)
+        if book.due <= self.now:
+            self._ask_for_book(book)
+
+    # Tickers --------------------------------------------------------------------------------------------------------
+
+    def ticker(self, native: str, timestamp: int | None, fields: Mapping[str, str | None]) -> None:
+        subscription = self._tickers.get(native)
+        if subscription is None:
+            self.stray += 1
+            return
+        if subscription.state is not State.LIVE:
+            self._went_live(subscription)
+        subscription.heard = self.received
+        numbers = {name: plain(text) for name, text in fields.items() if text}
+        self.out.append(Ticker(self._name, subscription.symbol, timestamp, self.received, **numbers))
+
+    # Subscriptions --------------------------------------------------------------------------------------------------
+
+    def acked(
+        self,
+        *,
+        channel: Channel | None = None,
+        native: str | None = None,
+        request: str | None = None,
+        depth: int | None = None,
+    ) -> None:
+        for subscription in self._subscriptions.answered(channel, native, request):
+            self._subscriptions.acked(subscription, self.now)
+            if subscription.upcoming is None:
+                self._close_hole(subscription)
+            if subscription.channel == "orderbooks":
+                self._await_book(self.books[subscription.native], depth)
+
+    def _await_book(self, book: BookSync, depth: int | None) -> None:
+        if depth is not None:
+            book.depth = depth
+        if book.state is BookState.WAITING:
+            book.expect_by(self.now + (QUIET_BOOK_AFTER if self._source == "rest" else ANSWER_WITHIN))
+
+    def refused(
+        self, reason: str, *, channel: Channel | None = None, native: str | None = None, request: str | None = None
+    ) -> None:
+        about = self._subscriptions.answered(channel, native, request)
+        for subscription in about:
+            self.reject(subscription, reason)
+        if not about:
+            self.out.append(VenueError(reason))
+
+    def reject(self, subscription: Subscription, reason: str) -> None:
+        """This pair cannot be had; said once, with the reason."""
+        if subscription.state is not State.REJECTED:
+            subscription.reject(reason, self.now)
+            self._status("subscription", subscription.symbol, "rejected", f"{subscription.channel}: {reason}")
+
+    def _went_live(self, subscription: Subscription, *, in_turn: bool = False, numbered: bool = False) -> None:
+        """First data since it was asked for: what lies between two connections is a hole, unless trade ids prove it whole."""
+        self._subscriptions.acked(subscription, self.now)
+        subscription.state, subscription.changed = State.LIVE, self.now
+        if in_turn:
+            subscription.hole = None
+        elif not numbered or subscription.upcoming is None:
+            self._close_hole(subscription)
+
+    def _close_hole(self, subscription: Subscription) -> None:
+        if subscription.hole is not None:
+            self._gap(subscription, "disconnected")
+
+    def _gap(self, subscription: Subscription, reason: str, first: str | None = None, last: str | None = None) -> None:
+        since = subscription.hole or subscription.heard or None
+        subscription.hole = None
+        self.out.append(
+            Gap(
+                *(self._name, subscription.symbol, None, self.received, subscription.channel, reason),
+                *(first, last, since, self.received),
+            )
+        )
+
+    def _status(
+        self, scope: Literal["connection", "subscription", "book"], symbol: str | None, state: str, detail: str
+    ) -> None:
+        self.out.append(Status(self._name, symbol, None, self.received, scope, state, detail))
+
+    def opened(self, address: str) -> None:
+        """The connection is ready for subscriptions."""
+        self._status("connection", None, "connected", address)
+
+    def disconnected(self, detail: str) -> None:
+        """The connection is gone, and with it the certainty of every market: the hole begins at the last thing heard."""
+        self._status("connection", None, "lost", detail)
+        for subscription in self._subscriptions.wanted():
+            if subscription.hole is None and subscription.state is not State.REQUESTED:
+                subscription.hole = self.received or None
+        self._subscriptions.forget()
+        for book in self.books.values():
+            book.lost()
+
+    # Everything else ------------------------------------------------------------------------------------------------
+
+    def effect(self, effect: Effect) -> None:
+        self.out.append(effect)
+
+    def error(self, error: AdapterError) -> None:
+        self.out.append(error)

@@ -1,0 +1,52 @@
+"""Wire number tokens to plain decimal text: as precise as the venue's, exponents expanded, trailing zeros kept.
+
+No Decimal and no float is printed back: a number leaves as the digits it came with.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from adapters.errors import NumberError
+
+ZEROS = frozenset({"0", *("0." + "0" * places for places in range(1, 41))})
+"""Every plain spelling of nothing: an amount among these removes its level."""
+
+
+def is_plain(text: str) -> bool:
+    """Digits with at most one point: the one form that events carry."""
+    return text.replace(".", "", 1).isdecimal()
+
+
+def plain(token: str) -> str:
+    """The same number as plain decimal text: `1e-7` -> `0.0000001`, `1.50E+3` -> `1500`, `"0.10"` stays. Raises NumberError."""
+    if token.replace(".", "", 1).isdecimal():
+        return token
+    sign, digits = ("-", token[1:]) if token[:1] == "-" else ("", token)
+    mantissa, e, exponent = digits.replace("E", "e").partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    shift = exponent[1:] if exponent[:1] in ("+", "-") else exponent
+    if not (whole + fraction).isdecimal() or bool(e) != shift.isdecimal() or len(shift) > 3:
+        raise NumberError(f"not a number: {token[:40]!r}")
+    return sign + _shifted(whole, fraction, int(exponent or "0"))
+
+
+def _shifted(whole: str, fraction: str, places: int) -> str:
+    if places >= 0:
+        fraction = fraction.ljust(places, "0")
+        whole, fraction = whole + fraction[:places], fraction[places:]
+    else:
+        whole = whole.rjust(1 - places, "0")
+        whole, fraction = whole[:places], whole[places:] + fraction
+    whole = whole.lstrip("0") or "0"
+    return f"{whole}.{fraction}" if fraction else whole
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def micros(text: str) -> int:
+    """RFC 3339 (`2023-10-06T17:35:55.440295Z`; finer digits are cut) to integer microseconds UTC. Raises NumberError."""
+    try:
+        return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+    except (ValueError, TypeError) as error:  # TypeError: a time without its zone
+        raise NumberError(f"not a time: {text[:40]!r}") from error

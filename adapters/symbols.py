@@ -1,0 +1,56 @@
+"""Canonical symbols as in CCXT (`BTC/USDT`, `BTC/USDT:USDT`, `BTC/USD:BTC-261225`) and the instruments of a venue."""
+
+import re
+
+from msgspec import Struct
+
+from adapters.errors import SymbolError
+
+_CANONICAL = re.compile(r"([^\s/:]+)/([^\s/:]+)(?::([^\s/:-]+)(?:-(\d{6}))?)?")
+
+QUOTES = (
+    *("USDT", "USDC", "FDUSD", "TUSD", "USDP", "USDD", "USDE", "USD1", "BUSD", "PAX", "DAI", "UST", "USD"),
+    *("EUR", "GBP", "TRY", "BRL", "JPY", "AUD", "ARS", "MXN", "ZAR", "PLN", "RON", "UAH", "CZK", "COP", "IDR", "KRW"),
+    *("BTC", "ETH", "BNB", "XRP", "TRX", "DOGE", "DOT", "SOL", "KCS", "OKB", "HT", "VAI", "BIDR", "NGN", "RUB"),
+)
+"""Quote assets by which a delimiter-free native name is cut when no instrument list is at hand; the longest match wins."""
+
+
+class Symbol(Struct, frozen=True):
+    base: str
+    quote: str
+    settle: str | None = None
+    expiry: str | None = None
+
+    @property
+    def is_spot(self) -> bool:
+        return self.settle is None
+
+
+class Instrument(Struct, frozen=True):
+    """One market as its venue lists it. Steps are plain decimal text in price and base units."""
+
+    symbol: str
+    native: str
+    active: bool
+    state: str
+    price_step: str | None = None
+    amount_step: str | None = None
+
+
+def parse(symbol: str) -> Symbol:
+    """`BASE/QUOTE[:SETTLE[-YYMMDD]]` to its parts. Raises SymbolError."""
+    match = _CANONICAL.fullmatch(symbol)
+    if match is None:
+        raise SymbolError(f"{symbol!r} is no symbol: write BASE/QUOTE, such as BTC/USDT")
+    return Symbol(*match.groups())
+
+
+def split(native: str, quotes: tuple[str, ...] = QUOTES) -> str | None:
+    """`BTCUSDT` to `BTC/USDT` by the known quote assets; None where none fits."""
+    name = native.upper()
+    fits = [quote for quote in quotes if name.endswith(quote) and len(name) > len(quote)]
+    if not fits:
+        return None
+    quote = max(fits, key=len)
+    return f"{name[: -len(quote)]}/{quote}"

@@ -1,0 +1,70 @@
+"""The facts of one venue, as data: where it is, what it allows, how it keeps a connection alive, what its books promise."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from adapters.book import BookRule
+from adapters.errors import SymbolError
+from adapters.events import Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` (messages, attempts, weight) in any `seconds`."""
+
+    count: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the venue allows: connects and REST weight per address, the rest per connection."""
+
+    connects: Rate
+    frames: Rate
+    weight: Rate
+    topics_per_connection: int
+    topics_per_frame: int
+    rest_statuses: frozenset[int] = frozenset({418, 429})
+    """HTTP statuses that mean: stop asking for a while (Retry-After says how long)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """Seconds. `ping`: how often the client speaks up (None: protocol pings of the server are enough); `silence`: a connection
+    on which nothing at all was heard for so long is dead."""
+
+    ping: float | None
+    silence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Venue:
+    name: str
+    websocket: str
+    rest: str
+    documentation: tuple[str, ...]
+    limits: Limits
+    keepalive: Keepalive
+    book: BookRule
+    depths: tuple[int, ...]
+    """Depths that can be asked for, rising; a book is kept at the smallest that holds the configured view."""
+    per_connection: Mapping[Channel, int]
+    """How many pairs share a connection where the configuration does not say."""
+    greets: bool = False
+    """Whether the venue sends a welcome before which it takes no subscription."""
+    acks: bool = True
+    """Whether it acknowledges subscriptions; where it does not, its instrument list decides."""
+    ack_within: float = 10.0
+    """Seconds until a subscription without an answer is asked for again."""
+    lifetime: float | None = None
+    """Seconds after which the venue ends a session, however healthy."""
+    evidence: tuple[str, ...] = field(default=())
+    """What is not certain about this venue, or was decided against a source, one sentence each."""
+
+    def depth_for(self, view: int) -> int:
+        """The smallest depth the venue offers that holds `view` levels. Raises SymbolError above its maximum."""
+        for depth in self.depths:
+            if depth >= view:
+                return depth
+        raise SymbolError(f"{self.name} keeps at most {self.depths[-1]} levels a side, {view} were asked for")
