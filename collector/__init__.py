@@ -1,0 +1,1 @@
+"""Asks the venues, and hands over what they say: all the I/O of the collecting side."""

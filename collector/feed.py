@@ -1,0 +1,341 @@
+"""One venue connection: bytes in, frames out, and every way in which it can end. Only this file knows the WebSocket library."""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from socket import gaierror
+from time import monotonic, time_ns
+from typing import Any, get_args
+
+import structlog
+from msgspec import Struct
+from picows import WSCloseCode, WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
+
+from adapters.adapter import ExchangeAdapter
+from adapters.effects import Connect, Fetch, Reconnect, Send
+from adapters.errors import AdapterError
+from adapters.events import Event, Status
+from adapters.live import Output
+from collector.limits import Backoff, Breaker, Window
+from collector.rest import Reply, RestClient, Route
+from collector.sink import Put
+
+log = structlog.get_logger(room="feed")
+
+CONNECT_WITHIN = 15.0
+ADDRESS_WITHIN = 60.0
+SAY_EVERY = 60.0
+CLOSE_WITHIN = 2.0
+MAX_FRAME = 64 << 20  # Coinbase sends books of several megabytes in one frame
+ABNORMAL = 1006
+
+PROVEN_AFTER = 5.0
+"""Seconds a connection must hold before its venue counts as one that accepts us."""
+
+_EVENTS = frozenset(get_args(Event)) - {Status}
+_REFUSALS = {
+    403: "the venue forbids this address (a firewall, or too many requests before)",
+    418: "the venue has banned this address for a while",
+    429: "the venue says: too many connections",
+    451: "the venue does not serve this country",
+}
+
+
+class Surroundings(Struct):
+    """What all connections of one exchange in this process share: its limits are an address's, not a connection's."""
+
+    rest: RestClient
+    connects: Window
+    breaker: Breaker
+    route: Route
+    random: Random
+    open_connections: int = 0
+
+
+class Ended(Struct, frozen=True):
+    """How a connection ended: close code (1006: without one), a reason, and the pause that the venue asked for."""
+
+    code: int
+    reason: str
+    pause: float = 0.0
+
+
+class Counts(Struct):
+    """Since the connection's feed was made."""
+
+    frames: int = 0
+    sessions: int = 0
+    refused: int = 0
+    errors: dict[str, int] = {}
+
+
+class _Socket(WSListener):
+    """Puts fragments together and tells the feed; the library's own pings are off, its answers to the server's are on."""
+
+    def __init__(self, feed: "Feed") -> None:
+        self._feed = feed
+        self._parts: list[bytes] = []
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._feed.opened(transport)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        received = time_ns() // 1000
+        kind = frame.msg_type
+        if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY or kind is WSMsgType.CONTINUATION:
+            payload = frame.get_payload_as_bytes()
+            if not frame.fin or self._parts:
+                self._parts.append(payload)
+                if not frame.fin:
+                    return
+                payload = b"".join(self._parts)
+                self._parts.clear()
+            self._feed.received(payload, received)
+        elif kind is WSMsgType.CLOSE:
+            code = frame.get_close_code()
+            self._feed.end(Ended(code.value, (frame.get_close_message() or b"").decode(errors="replace")))
+            transport.send_close(code)
+            transport.disconnect()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._feed.end(Ended(ABNORMAL, "connection lost"))
+
+
+class Feed:
+    """Runs one adapter: connects, feeds it frames and ticks, does what it asks, and begins again whenever it ends."""
+
+    def __init__(self, adapter: ExchangeAdapter, around: Surroundings, put: Put, status: Callable[[Status], None]) -> None:
+        self.adapter = adapter
+        self.counts = Counts()
+        self.is_open = False
+        self._around = around
+        self._put = put
+        self._status = status
+        self._receive = adapter.receive
+        self._backoff = Backoff(around.random)
+        self._frames = Window(adapter.venue.limits.frames)
+        self._outgoing: deque[Send] = deque()
+        self._has_outgoing = asyncio.Event()
+        self._address: asyncio.Future[Connect] = asyncio.Future()
+        self._ended: asyncio.Future[Ended] = asyncio.Future()
+        self._opened_at = 0.0
+        self._is_proven = False
+        self._sending: asyncio.Task[None] | None = None
+        self._said: dict[str, float] = {}
+        self._log = log.bind(exchange=adapter.venue.name, markets=len(adapter.subscriptions))
+
+    async def run(self) -> None:
+        """Until cancelled: sessions, with pauses that grow while they do not hold."""
+        while True:
+            began = monotonic()
+            ended = await self._session()
+            lasted = monotonic() - began
+            pause = max(self._backoff.after_failure(lasted), ended.pause)
+            details = {"code": ended.code, "reason": ended.reason, "lasted": round(lasted), "pause": round(pause, 1)}
+            self._log.warning("connection ended; will connect again", **details)
+            await asyncio.sleep(pause)
+
+    async def _session(self) -> Ended:
+        """One connection from the first question to its end. Every end, also a clean one, is `lost` to the adapter."""
+        await self._may_connect()
+        self._address, self._ended, self._is_proven = asyncio.Future(), asyncio.Future(), False
+        ended = Ended(ABNORMAL, "stopped")
+        transport: WSTransport | None = None
+        try:
+            self._do_all(self.adapter.start(monotonic()))
+            asked = await self._asked_address()
+            if asked is not None:
+                transport = await self._connect(asked)
+            ended = await self._ended
+            return ended
+        finally:
+            if self.is_open:
+                self.is_open = False
+                self._around.open_connections -= 1
+            if self._sending is not None:
+                self._sending.cancel()
+            self._outgoing.clear()
+            self._around.rest.forget(self)
+            if not self._is_proven and not self._around.open_connections:
+                self._around.breaker.failed(monotonic())
+            self._do_all(self.adapter.lost(ended.code, ended.reason, monotonic()))
+            if transport is not None:
+                await _close(transport)
+
+    async def _may_connect(self) -> None:
+        """Wait for the breaker and for the venue's limit of attempts."""
+        around = self._around
+        while around.breaker.delay(monotonic()) > 0:
+            await asyncio.sleep(around.random.uniform(0.5, 1.5))
+        await self._turn(around.connects, 0.1)
+
+    async def _turn(self, window: Window, jitter: float, cost: float = 1.0) -> None:
+        """Wait until the window lets `cost` be spent, and spend it."""
+        while (delay := window.delay(monotonic(), cost)) > 0:
+            await asyncio.sleep(delay + self._around.random.uniform(0.0, jitter))
+        window.spend(monotonic(), cost)
+
+    async def _asked_address(self) -> Connect | None:
+        """What the adapter wants to connect to, perhaps after fetches; None where the session ended before."""
+        either: list[asyncio.Future[Any]] = [self._address, self._ended]
+        await asyncio.wait(either, timeout=ADDRESS_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+        if not self._address.done():
+            self.end(Ended(ABNORMAL, "no address to connect to in time"))
+            return None
+        return self._address.result()
+
+    async def _connect(self, asked: Connect) -> WSTransport | None:
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                transport, _ = await ws_connect(
+                    lambda: _Socket(self),
+                    self._around.route(asked.url),
+                    extra_headers=asked.headers,
+                    max_frame_size=MAX_FRAME,
+                    websocket_handshake_timeout=CONNECT_WITHIN,
+                    max_redirects=0,
+                )
+        except WSHandshakeError as error:
+            self.counts.refused += 1
+            self.end(refusal(error))
+        except (OSError, TimeoutError, WSError) as error:
+            self.end(Ended(ABNORMAL, explain(error)))
+        else:
+            return transport
+        return None
+
+    # What the socket tells.
+
+    def opened(self, transport: WSTransport) -> None:
+        """The handshake is done; its first frames may be in the same read."""
+        self.counts.sessions += 1
+        self.is_open, self._opened_at = True, monotonic()
+        self._around.open_connections += 1
+        self._sending = asyncio.create_task(self._send(transport))
+        self._do_all(self.adapter.connected(self._opened_at))
+        self._schedule_tick(self._ended)
+
+    def received(self, payload: bytes, received: int) -> None:
+        """One data frame."""
+        self.counts.frames += 1
+        put = self._put
+        for output in self._receive(payload, received):
+            if type(output) in _EVENTS:
+                put(output)  # type: ignore[arg-type]
+            else:
+                self._do(output)
+
+    def end(self, ended: Ended) -> None:
+        if not self._ended.done():
+            self._ended.set_result(ended)
+
+    # Time.
+
+    def _schedule_tick(self, session: asyncio.Future[Ended]) -> None:
+        asyncio.get_running_loop().call_later(self.adapter.tick_every, self._tick, session)
+
+    def _tick(self, session: asyncio.Future[Ended]) -> None:
+        if session.done():
+            return
+        now = monotonic()
+        self._do_all(self.adapter.tick(now))
+        if not self._is_proven and now - self._opened_at >= PROVEN_AFTER:
+            self._is_proven = True
+            self._around.breaker.succeeded()
+        self._schedule_tick(session)
+
+    # What the adapter asks for.
+
+    async def _send(self, transport: WSTransport) -> None:
+        """Frames go out in order, paced inside the venue's message limit, until cancelled."""
+        while True:
+            while not self._outgoing:
+                self._has_outgoing.clear()
+                await self._has_outgoing.wait()
+            send = self._outgoing.popleft()
+            await self._turn(self._frames, 0.0, send.cost)
+            if isinstance(send.frame, str):
+                transport.send(WSMsgType.TEXT, send.frame.encode())
+            else:
+                transport.send(WSMsgType.BINARY, send.frame)
+
+    def _do_all(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            self._do(output)
+
+    def _do(self, output: Output) -> None:
+        match output:
+            case AdapterError():
+                self._count(output)
+            case Send():
+                self._outgoing.append(output)
+                self._has_outgoing.set()
+            case Fetch():
+                self._around.rest.ask(output, self._replier(output.key), self)
+            case Connect():
+                if not self._address.done():
+                    self._address.set_result(output)
+            case Reconnect():
+                self.end(Ended(1000, output.reason, output.after))
+            case Status():
+                self._tell(output)
+                self._status(output)
+            case _:
+                self._put(output)
+
+    def _replier(self, key: tuple[str, ...]) -> Reply:
+        return lambda answer: self._do_all(self.adapter.fetched(key, answer, monotonic()))
+
+    # What a person is told.
+
+    def _count(self, error: AdapterError) -> None:
+        kind = type(error).__name__
+        self.counts.errors[kind] = self.counts.errors.get(kind, 0) + 1
+        now = monotonic()
+        if now - self._said.get(kind, -SAY_EVERY) >= SAY_EVERY:
+            self._said[kind] = now
+            self._log.warning("error", kind=kind, error=str(error)[:300], so_far=self.counts.errors[kind])
+
+    def _tell(self, status: Status) -> None:
+        say = self._log.warning if status.state in ("rejected", "recovering") else self._log.debug
+        say(f"{status.scope} {status.state}", symbol=status.symbol, detail=status.detail)
+
+
+async def _close(transport: WSTransport) -> None:
+    """Say goodbye, and do not wait long for the answer."""
+    transport.send_close(WSCloseCode.OK)
+    transport.disconnect()
+    try:
+        async with asyncio.timeout(CLOSE_WITHIN):
+            await transport.wait_disconnected()
+    except TimeoutError:
+        transport.disconnect(graceful=False)
+
+
+def refusal(error: WSHandshakeError) -> Ended:
+    """Why a venue did not upgrade the connection, in words that say what can be done."""
+    if error.response is None:
+        return Ended(ABNORMAL, f"handshake failed: {error}")
+    status = int(error.response.status)
+    after = error.response.headers.get("Retry-After", "")
+    reason = _REFUSALS.get(status, "the venue refuses the connection")
+    return Ended(ABNORMAL, f"HTTP {status}: {reason}", float(after) if after.isdecimal() else 0.0)
+
+
+def explain(error: BaseException) -> str:
+    """Why a connection could not be made, in words that say what can be done."""
+    match error:
+        case gaierror():
+            return "the host's name cannot be resolved: is there a network, and a DNS server?"
+        case ssl.SSLCertVerificationError():
+            return f"TLS: {error.verify_message}; is the clock right, or does a proxy break TLS (then set SSL_CERT_FILE)?"
+        case ssl.SSLError():
+            return f"TLS: {error.reason or error}"
+        case TimeoutError():
+            return f"no answer within {CONNECT_WITHIN:.0f} s: does a firewall drop the traffic?"
+        case ConnectionRefusedError():
+            return "the host refuses the connection: nothing listens there, or a firewall says no"
+        case _:
+            return f"{type(error).__name__}: {error}"

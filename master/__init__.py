@@ -1,0 +1,1 @@
+"""Receives what collectors send, keeps it, and answers questions about it."""

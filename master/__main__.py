@@ -1,0 +1,102 @@
+"""python -m master: run the master, or ask it for data."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from master.log import configure
+from master.settings import ConfigError, MasterSettings, load
+
+FAULTY, FAILED = 2, 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return FAULTY
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m master", description="Receives, keeps and serves what collectors send.")
+    parser.set_defaults(run=_serve, sql=None)
+    _common(parser)
+    commands = parser.add_subparsers(title="commands")
+    query = commands.add_parser("query", help="SQL over everything that is stored; also while the master runs")
+    _common(query)
+    query.add_argument("sql", help='such as "SELECT exchange, count(*) FROM trades GROUP BY 1"')
+    query.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table")
+    query.set_defaults(run=_query)
+    tidy = commands.add_parser("tidy", help="seal closed journal segments and enforce retention (the master does this itself)")
+    tidy.add_argument("segments", nargs="*", type=Path)
+    tidy.add_argument("--data", type=Path, required=True)
+    tidy.add_argument("--days", type=int, required=True)
+    tidy.add_argument("--bytes", type=int, required=True)
+    tidy.set_defaults(run=_tidy)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, default=argparse.SUPPRESS, help="the configuration (default: config.json)")
+    parser.add_argument("--data", type=Path, default=argparse.SUPPRESS, help="the data directory (default: server.data)")
+
+
+def _settings(options: argparse.Namespace) -> MasterSettings:
+    chosen: dict[str, Any] = {"server": {"data": options.data}} if hasattr(options, "data") else {}
+    return load(MasterSettings, getattr(options, "config", Path("config.json")), **chosen)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import uvloop  # noqa: PLC0415 (a query needs none of the server)
+
+    from master.service import StartError, run  # noqa: PLC0415
+
+    settings = _settings(options)
+    configure()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await run(settings, stop)
+
+    try:
+        uvloop.run(serve())
+    except StartError as error:
+        print(error, file=sys.stderr)
+        return FAULTY
+    return 0
+
+
+def _query(options: argparse.Namespace) -> int:
+    from master.query import QueryError, answer  # noqa: PLC0415 (duckdb and pyarrow are for those who ask)
+
+    data = options.data if hasattr(options, "data") else _settings(options).server.data
+    try:
+        answer(data, options.sql, options.format)
+    except QueryError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def _tidy(options: argparse.Namespace) -> int:
+    from master.lake import expire, seal  # noqa: PLC0415
+
+    lake = options.data / "lake"
+    for segment in options.segments:
+        if segment.exists():
+            seal(segment, lake)
+    oldest = datetime.now(UTC) - timedelta(days=options.days)
+    expire(lake, oldest_day=oldest.strftime("%Y-%m-%d"), max_bytes=options.bytes)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

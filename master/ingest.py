@@ -1,0 +1,326 @@
+"""The door for collectors: logins, batches in order into the journal, acknowledgements of what is durable.
+
+A session is one WebSocket connection. What makes delivery right is in protocol.Receiver; this is its I/O, and the old wire.
+"""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from time import monotonic, time_ns
+
+import msgspec
+import structlog
+from msgspec import Struct
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from adapters.events import Event, Gap
+from master import auth, legacy
+from master.journal import Journal, JournalError
+from master.protocol import (
+    MAX_BATCH,
+    Accepted,
+    Batch,
+    BatchError,
+    Challenge,
+    Control,
+    ControlError,
+    Hello,
+    Hole,
+    Login,
+    Mark,
+    Receiver,
+    Refused,
+    Verdict,
+    decode_control,
+    encode_control,
+    new_stream,
+    pack,
+    read_header,
+    unpack,
+)
+
+log = structlog.get_logger(room="ingest")
+
+LOGIN_WITHIN = 5.0
+NAK_EVERY = 0.5
+JOURNAL_RETRY = 5.0
+UNAUTHORISED = 4401
+POLICY = 1008
+TRY_LATER = 1013
+
+_events = msgspec.json.Decoder(list[Event])
+_encoder = msgspec.json.Encoder()
+
+
+class Tally(Struct):
+    """What was stored of one exchange since the start: rows by type, and when the last one was received (microseconds UTC)."""
+
+    rows: Counter[str] = msgspec.field(default_factory=Counter)
+    last_received: int = 0
+
+
+class Session:
+    """One logged-in connection, and the streams that it is to hear an acknowledgement of."""
+
+    def __init__(self, socket: ServerConnection, worker: str) -> None:
+        self.socket = socket
+        self.worker = worker
+        self.due: set[bytes] = set()
+        self.has_due = asyncio.Event()
+        self.missed: dict[bytes, tuple[int, float]] = {}
+
+    def owe(self, stream: bytes) -> None:
+        self.due.add(stream)
+        self.has_due.set()
+
+    def may_nak(self, stream: bytes, want: int) -> bool:
+        """A window of batches behind one hole is one hole: whether it is time to say so (again)."""
+        said, at = self.missed.get(stream, (0, 0.0))
+        now = monotonic()
+        if said == want and now - at < NAK_EVERY:
+            return False
+        self.missed[stream] = (want, now)
+        return True
+
+
+class Ingest:
+    """All sessions, the marks of all streams, and the way into the journal."""
+
+    def __init__(self, key: str, receiver: Receiver, dead_letters: Path) -> None:
+        self.stored = 0
+        self.exchanges: dict[str, Tally] = {}
+        self.refused: Counter[str] = Counter()
+        self.sessions: set[Session] = set()
+        self.trouble: str | None = None
+        self._key = key
+        self._receiver = receiver
+        self._dead_letters = dead_letters
+        self._journal: Journal | None = None
+        self._sender_of: dict[bytes, Session] = {}
+        self._own = new_stream()
+        self._own_seq = 0
+        self._own_events: list[Event] = []
+        receiver.marks[self._own] = Mark(worker="master")
+
+    async def run(self, journal: Journal) -> None:
+        """Commit until the journal is stopped. A disk that refuses ends all sessions, and is tried again for ever."""
+        self._journal = journal
+        while True:
+            try:
+                return await journal.run()
+            except JournalError as error:
+                await self._pause(str(error))
+
+    async def _pause(self, trouble: str) -> None:
+        """What could not be kept was not acknowledged: it will be sent again when there is room."""
+        if self.trouble is None:
+            log.critical("cannot write; nothing is acknowledged until there is room", reason=trouble)
+        self.trouble = trouble
+        self._receiver.rolled_back()
+        self._own_seq = self._receiver.marks[self._own].durable
+        await asyncio.gather(*(self._refuse(each.socket, trouble, retry=True) for each in list(self.sessions)))
+        await asyncio.sleep(JOURNAL_RETRY)
+
+    def committed(self, batches: list[Batch]) -> None:
+        """The journal has these on disk: they are stored, and may be acknowledged."""
+        if self.trouble is not None:
+            self.trouble = None
+            log.info("writing again")
+        self._receiver.committed({batch.stream: batch.seq for batch in batches})
+        for batch in batches:
+            self.stored += batch.count
+            session = self._sender_of.get(batch.stream)
+            if session is not None:
+                session.owe(batch.stream)
+
+    async def close(self) -> None:
+        """End all sessions; what they sent and was not acknowledged, they keep."""
+        self._flush_own()
+        await asyncio.gather(*(each.socket.close(1001, "the master ends") for each in list(self.sessions)))
+
+    # Sessions.
+
+    async def serve(self, socket: ServerConnection) -> None:
+        """One connection, from its login to its end."""
+        try:
+            async with asyncio.timeout(LOGIN_WITHIN):
+                opening = auth.decode_opening(_text(await socket.recv()))
+                await self._log_in(socket, opening)
+            # Not an option of the library, but its documented field of the protocol: large frames are for those who logged in.
+            socket.protocol.max_message_size = MAX_BATCH
+            if opening.key is not None:
+                await self._serve_legacy(socket)
+            else:
+                await self._serve_collector(socket, opening.id)
+        except auth.LoginError as error:
+            self.refused["login"] += 1
+            log.warning("login refused", address=_address(socket), reason=str(error))
+            await self._refuse(socket, "login refused", code=UNAUTHORISED)
+        except ControlError as error:
+            self.refused["protocol"] += 1
+            log.warning("session ended", address=_address(socket), reason=str(error))
+            await self._refuse(socket, str(error), code=POLICY)
+        except TimeoutError:
+            self.refused["silent"] += 1
+            await socket.close(UNAUTHORISED, "no login in time")
+        except ConnectionClosed:
+            pass
+
+    async def _log_in(self, socket: ServerConnection, opening: auth.Opening) -> None:
+        """Raises LoginError. An unknown role and a wrong key look the same from outside (wire.md, 4)."""
+        if opening.key is not None:
+            if not auth.is_same(opening.key, self._key) or opening.role != "collector":
+                raise auth.LoginError("wrong key or role (old form)")
+            return
+        nonce = auth.new_nonce()
+        await socket.send(encode_control(Challenge(nonce)))
+        login = decode_control(await socket.recv())
+        is_right = isinstance(login, Login) and auth.is_same(login.proof, auth.proof(self._key, "client", opening, nonce))
+        if not is_right or opening.role != "collector":
+            raise auth.LoginError("wrong key or role")
+        await socket.send(encode_control(Accepted(auth.proof(self._key, "server", opening, nonce))))
+
+    async def _serve_collector(self, socket: ServerConnection, worker: str) -> None:
+        if self.trouble is not None:
+            await self._refuse(socket, self.trouble, retry=True)
+            return
+        session = Session(socket, worker)
+        self.sessions.add(session)
+        acknowledging = asyncio.create_task(self._acknowledge(session))
+        try:
+            async for frame in socket:
+                if isinstance(frame, bytes):
+                    await self._take(session, frame)
+                else:
+                    await self._hello(session, decode_control(frame))
+        finally:
+            acknowledging.cancel()
+            await asyncio.gather(acknowledging, return_exceptions=True)
+            self.sessions.discard(session)
+            self._sender_of = {stream: each for stream, each in self._sender_of.items() if each is not session}
+
+    async def _hello(self, session: Session, message: Control) -> None:
+        if not isinstance(message, Hello):
+            raise ControlError(f"{type(message).__name__} from a collector")
+        welcome, holes = self._receiver.hello(message)
+        for hole in holes:
+            log.error("batches are gone for good", worker=hole.worker, stream=hole.stream, first=hole.first, last=hole.last)
+            self.record([_lost(hole)])
+        await session.socket.send(encode_control(welcome))
+
+    async def _take(self, session: Session, frame: bytes) -> None:
+        try:
+            batch = unpack(frame)
+        except BatchError as error:
+            await self._damaged(session, frame, error)
+            return
+        verdict = self._receiver.take(batch)
+        self._sender_of[batch.stream] = session
+        if verdict is Verdict.TAKE:
+            self._append(batch)
+        elif verdict is Verdict.KNOWN:
+            session.owe(batch.stream)
+        elif session.may_nak(batch.stream, (nak := self._receiver.nak(batch.stream)).want):
+            await session.socket.send(encode_control(nak))
+
+    async def _damaged(self, session: Session, frame: bytes, error: BatchError) -> None:
+        """A frame that was altered on its way is wanted again; one that never was a batch ends the session."""
+        self.refused["damaged"] += 1
+        try:
+            header = read_header(frame)
+            nak = self._receiver.nak(header.stream)
+        except (BatchError, KeyError):
+            raise ControlError(str(error)) from error
+        await session.socket.send(encode_control(nak))
+
+    def _append(self, batch: Batch) -> None:
+        """Into the journal, once it is known that what it says can be stored; else its place is taken by a gap."""
+        assert self._journal is not None
+        try:
+            events = _events.decode(batch.body)
+            if len(events) != batch.count:
+                raise msgspec.ValidationError(f"{len(events)} events, {batch.count} announced")
+        except msgspec.MsgspecError as error:
+            batch, events = self._bury(batch, error)
+        for event in events:
+            tally = self.exchanges.get(event.exchange) or self.exchanges.setdefault(event.exchange, Tally())
+            name = type(event).__name__
+            tally.rows[name] = tally.rows.get(name, 0) + 1
+            tally.last_received = event.received
+        self._journal.append(batch)
+
+    def _bury(self, batch: Batch, error: msgspec.MsgspecError) -> tuple[Batch, list[Event]]:
+        """A batch that can never be stored is kept aside for a person, and must not stop the stream."""
+        self.refused["unreadable"] += 1
+        name = f"{batch.stream.hex()}-{batch.seq}.batch"
+        log.error("a batch cannot be read; kept aside", file=name, error=str(error), folder=str(self._dead_letters))
+        try:
+            self._dead_letters.mkdir(exist_ok=True)
+            (self._dead_letters / name).write_bytes(batch.data)
+        except OSError as trouble:
+            log.error("and cannot be kept aside either", file=name, error=str(trouble))
+        now = time_ns() // 1000
+        gap = Gap("", None, None, now, "delivery", f"unreadable batch {name}", str(batch.seq), str(batch.seq), None, now)
+        return pack(batch.stream, batch.seq, 1, _encoder.encode([gap])), [gap]
+
+    async def _acknowledge(self, session: Session) -> None:
+        """6.3: what is durable, as soon as it is; a commit acknowledges all its batches at once."""
+        while True:
+            await session.has_due.wait()
+            session.has_due.clear()
+            due, session.due = session.due, set()
+            await session.socket.send(encode_control(self._receiver.durable(due)))
+
+    async def _refuse(self, socket: ServerConnection, reason: str, *, retry: bool = False, code: int = TRY_LATER) -> None:
+        after = JOURNAL_RETRY if retry else 0.0
+        try:
+            await socket.send(encode_control(Refused(reason, retry, after)))
+            await socket.close(code, reason[:120])
+        except ConnectionClosed:
+            pass
+
+    # What the master itself has to say, and the old wire, go into the journal as a stream of its own.
+
+    def record(self, events: list[Event]) -> None:
+        """Store events of the master's own making, soon."""
+        if not self._own_events:
+            asyncio.get_running_loop().call_later(0.005, self._flush_own)
+        self._own_events += events
+
+    def _flush_own(self) -> None:
+        events, self._own_events = self._own_events, []
+        if not events:
+            return
+        self._own_seq += 1
+        batch = pack(self._own, self._own_seq, len(events), _encoder.encode(events))
+        self._receiver.take(batch)
+        self._append(batch)
+
+    async def _serve_legacy(self, socket: ServerConnection) -> None:
+        log.warning("a collector uses the old login, which sends the key in plain text", address=_address(socket))
+        async for frame in socket:
+            try:
+                event = legacy.decode(frame, time_ns() // 1000)
+            except legacy.LegacyError as error:
+                self.refused["legacy"] += 1
+                log.warning("unreadable frame", address=_address(socket), error=str(error)[:200])
+                continue
+            if event is not None:
+                self.record([event])
+
+
+def _lost(hole: Hole) -> Gap:
+    now = time_ns() // 1000
+    reason = f"no longer held by worker {hole.worker}: stream {hole.stream}"
+    return Gap("", None, None, now, "delivery", reason, str(hole.first), str(hole.last), None, now)
+
+
+def _text(frame: str | bytes) -> str:
+    if isinstance(frame, bytes):
+        raise auth.LoginError("the first frame is no login")
+    return frame
+
+
+def _address(socket: ServerConnection) -> str:
+    return str(socket.remote_address[0]) if socket.remote_address else "?"

@@ -1,0 +1,172 @@
+"""The journal: batches in the order they were taken, durable before they are acknowledged, in segments that end up sealed.
+
+Data and dedupe state are one write: the marks that say how far each stream is are rebuilt from the batches themselves, so that
+they cannot disagree. Writing and fsync run in one thread of their own; the loop only hands over what has gathered meanwhile.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+
+import structlog
+from msgspec import Struct
+
+from master.protocol import Batch
+from master.segments import Damage, SegmentWriter, cut_torn_tail, path_of, scan, segments_in
+
+log = structlog.get_logger(room="journal")
+
+Committed = Callable[[list[Batch]], None]
+
+
+class JournalError(Exception):
+    """The journal cannot keep what was taken: the disk is full or refuses. Nothing of the write remains; try again later."""
+
+
+class Recovery(Struct):
+    """What an earlier life left: marks and the segments to seal, and what of it is damaged."""
+
+    marks: dict[bytes, int]
+    segments: list[Path]
+    damage: list[Damage]
+    events: int
+    next_number: int
+
+
+def recover(folder: Path) -> Recovery:
+    """Read the journal of an earlier life and cut its torn tail. Raises OSError."""
+    recovery = Recovery({}, segments_in(folder), [], 0, 1)
+    for path in recovery.segments:
+        number = int(path.stem)
+        found = scan(path.read_bytes(), number)
+        recovery.next_number = number + 1
+        recovery.damage += found.damage
+        for stream, seq in found.marks.items():
+            recovery.marks[stream] = max(seq, recovery.marks.get(stream, 0))
+        for batch in found.batches:
+            recovery.marks[batch.stream] = max(batch.seq, recovery.marks.get(batch.stream, 0))
+            recovery.events += batch.count
+        if found.torn_bytes:
+            log.warning("torn tail cut", segment=path.name, bytes=found.torn_bytes)
+            cut_torn_tail(path, found.end)
+    return recovery
+
+
+class Journal:
+    """Group commit: everything appended while a write is under way goes out with the next, under one fsync.
+
+    `committed` is told, in order, what has become durable. A segment is closed when it is `roll_bytes` large or `roll_seconds`
+    old, and then handed to `closed`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recovery: Recovery,
+        committed: Committed,
+        closed: Callable[[Path], None],
+        *,
+        roll_bytes: int,
+        roll_seconds: float,
+        gather_seconds: float = 0.002,
+    ) -> None:
+        self.marks = dict(recovery.marks)
+        self.bytes_written = 0
+        self._folder = folder
+        self._committed = committed
+        self._closed = closed
+        self._roll_bytes = roll_bytes
+        self._roll_seconds = roll_seconds
+        self._gather_seconds = gather_seconds
+        self._pending: list[Batch] = []
+        self._stopping = False
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._writer = SegmentWriter(path_of(folder, recovery.next_number), recovery.next_number, self.marks)
+        self._opened_at = monotonic()
+
+    @property
+    def pending(self) -> int:
+        """Batches that are taken, and not yet durable."""
+        return len(self._pending)
+
+    def append(self, batch: Batch) -> None:
+        self._pending.append(batch)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Commit until `stop`, and everything is durable. Raises JournalError where a write fails, and may be called again;
+        a failed fsync ends the process."""
+        while self._pending or not self._stopping:
+            if not self._pending:
+                await self._idle()
+                continue
+            await asyncio.sleep(self._gather_seconds)  # a few more batches share the fsync
+            await self._commit()
+            await self._roll_if_due()
+
+    def stop(self) -> None:
+        """Nothing more will be appended."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _idle(self) -> None:
+        self._wake.clear()
+        if self._stopping:
+            return
+        try:
+            async with asyncio.timeout(max(0.0, self._opened_at + self._roll_seconds - monotonic())):
+                await self._wake.wait()
+        except TimeoutError:
+            await self._roll_if_due()
+
+    async def _commit(self) -> None:
+        batches, self._pending = self._pending, []
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batches)
+        except OSError as error:
+            self._pending.clear()
+            raise JournalError(f"{self._folder}: {error.strerror or error}") from error
+        for batch in batches:
+            self.marks[batch.stream] = batch.seq
+        self._committed(batches)
+
+    def _write(self, batches: list[Batch]) -> None:
+        self._writer.write([batch.data for batch in batches])
+        self.bytes_written = self._writer.size
+        try:
+            self._writer.sync()
+        except OSError as error:
+            # After a failed fsync nobody can say what is on disk: to go on would be to acknowledge what may be lost.
+            log.critical("fsync failed; the master ends, so that it acknowledges nothing it may not have", error=str(error))
+            os._exit(74)
+
+    async def _roll_if_due(self) -> None:
+        is_old = monotonic() - self._opened_at >= self._roll_seconds
+        if self.bytes_written >= self._roll_bytes or (is_old and self.bytes_written):
+            await self.roll()
+        elif is_old:
+            self._opened_at = monotonic()
+
+    async def roll(self) -> None:
+        """Close the segment and begin the next. Raises JournalError."""
+        number = self._writer.number + 1
+        loop = asyncio.get_running_loop()
+        try:
+            begun = await loop.run_in_executor(
+                self._thread, SegmentWriter, path_of(self._folder, number), number, dict(self.marks)
+            )
+        except OSError as error:
+            raise JournalError(f"{self._folder}: {error.strerror or error}") from error
+        finished, self._writer = self._writer, begun
+        finished.close()
+        self.bytes_written, self._opened_at = 0, monotonic()
+        self._closed(finished.path)
+
+    def close(self) -> None:
+        """After `run` has ended."""
+        self._writer.close()
+        self._thread.shutdown()

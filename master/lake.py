@@ -1,0 +1,206 @@
+"""The lake: sealed segments as Parquet files, and SQL over them and the journal's tail together.
+
+`lake/<table>/date=YYYY-MM-DD/<segment>.parquet`, the date being that of `received` (UTC). A segment's files are written aside,
+then renamed, and only then is the segment removed: to do that again after a crash is harmless. A reader takes the rows of a
+segment from the journal as long as the segment is there, and from Parquet once it is gone: each row once, whenever it looks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from adapters.events import Book, BookDelta, Candle, Event, Funding, Gap, Liquidation, OpenInterest, Ticker, Trade
+from master.segments import Damage, Scan, scan, segments_in, sync_path
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+TIME = pa.timestamp("us")
+"""Microseconds UTC, without a zone in the type, so that SQL on them needs no time-zone data."""
+
+_LEVELS = pa.list_(
+    pa.struct([("price", pa.float64()), ("amount", pa.float64()), ("price_text", pa.string()), ("amount_text", pa.string())])
+)
+_POSITION_BITS = 32
+_events = msgspec.json.Decoder(list[Event])
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One view of the lake: the event it holds, and what becomes of each of its fields."""
+
+    name: str
+    event: type[Struct]
+    numbers: tuple[str, ...] = ()
+    """Text that is kept as it is in `<field>_text` and stands as DOUBLE under its own name."""
+    levels: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
+    integers: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> pa.Schema:
+        fields = [(name, self._type(name)) for name in self.event.__struct_fields__]
+        return pa.schema([*fields, *((f"{name}_text", pa.string()) for name in self.numbers), ("position", pa.int64())])
+
+    def _type(self, name: str) -> pa.DataType:
+        if name in ("timestamp", "received", *self.times):
+            return TIME
+        if name in self.numbers:
+            return pa.float64()
+        if name in self.levels:
+            return _LEVELS
+        if name in self.integers:
+            return pa.int64()
+        return pa.bool_() if name in self.flags else pa.string()
+
+    def arrow(self, events: Sequence[Struct], positions: Sequence[int]) -> pa.Table:
+        """The events as columns. Raises pa.ArrowInvalid where a number is none (which no adapter emits)."""
+        schema = self.schema
+        columns: dict[str, pa.Array] = {"position": pa.array(positions, pa.int64())}
+        for name in self.event.__struct_fields__:
+            values = [getattr(event, name) for event in events]
+            if name in self.numbers:
+                columns[f"{name}_text"] = text = pa.array(values, pa.string())
+                columns[name] = pc.cast(text, pa.float64())
+            elif name in self.levels:
+                columns[name] = _level_column(values)
+            else:
+                columns[name] = pa.array(values, schema.field(name).type)
+        return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _level_column(views: list[list[tuple[str, str]]]) -> pa.ListArray:
+    offsets = [0]
+    for view in views:
+        offsets.append(offsets[-1] + len(view))
+    prices = pa.array([price for view in views for price, _ in view], pa.string())
+    amounts = pa.array([amount for view in views for _, amount in view], pa.string())
+    columns = [pc.cast(prices, pa.float64()), pc.cast(amounts, pa.float64()), prices, amounts]
+    levels = pa.StructArray.from_arrays(columns, fields=list(_LEVELS.value_type))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), levels)
+
+
+TABLES = (
+    Table("trades", Trade, numbers=("price", "amount")),
+    Table("books", Book, levels=("bids", "asks"), integers=("sequence",)),
+    Table("book_deltas", BookDelta, levels=("bids", "asks"), integers=("sequence", "previous")),
+    Table("tickers", Ticker, numbers=("bid", "bid_amount", "ask", "ask_amount", "last", "volume_24h")),
+    Table(
+        "candles",
+        Candle,
+        numbers=("open", "high", "low", "close", "volume"),
+        times=("start",),
+        integers=("trades",),
+        flags=("closed",),
+    ),
+    Table("funding", Funding, numbers=("rate", "mark_price", "index_price"), times=("next_time",)),
+    Table("open_interest", OpenInterest, numbers=("amount",)),
+    Table("liquidations", Liquidation, numbers=("price", "amount")),
+    Table("gaps", Gap, times=("since", "until")),
+)
+_TABLE_OF = {table.event: table for table in TABLES}
+
+
+def rows(found: Scan) -> dict[Table, pa.Table]:
+    """One segment as tables. `position` rises in the order in which the master took the events; damage is a row of `gaps`."""
+    events: dict[Table, tuple[list[Struct], list[int]]] = {table: ([], []) for table in TABLES}
+    position = found.number << _POSITION_BITS
+    told = [*(event for batch in found.batches for event in _events.decode(batch.body)), *map(_as_gap, found.damage)]
+    for event in told:
+        position += 1
+        table = _TABLE_OF.get(type(event))
+        if table is not None:
+            of_table, positions = events[table]
+            of_table.append(event)
+            positions.append(position)
+    return {table: table.arrow(of_table, positions) for table, (of_table, positions) in events.items() if of_table}
+
+
+def _as_gap(damage: Damage) -> Gap:
+    stream, seq, count = damage.batch or ("", 0, 0)
+    reason = f"journal damaged: {damage.reason}, {damage.size} bytes at {damage.offset}, {count} events of stream {stream}"
+    number = str(seq) if seq else None
+    return Gap("", None, None, 0, "journal", reason, number, number)
+
+
+def seal(segment: Path, lake: Path) -> dict[str, int]:
+    """Turn one closed segment into Parquet and remove it: rows written by table. Safe to repeat. Raises OSError."""
+    written: dict[str, int] = {}
+    ready: list[tuple[Path, Path]] = []
+    for table, data in rows(scan(segment.read_bytes(), int(segment.stem))).items():
+        written[table.name] = data.num_rows
+        for day, part in _by_day(data.sort_by([(name, "ascending") for name in ("exchange", "symbol", "position")])):
+            target = lake / table.name / f"date={day}" / f"{segment.stem}.parquet"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_suffix(".writing")
+            pq.write_table(part, aside, compression="zstd", row_group_size=131_072)
+            sync_path(aside)
+            ready.append((aside, target))
+    for aside, target in ready:
+        aside.rename(target)
+        sync_path(target.parent)
+    segment.unlink()
+    sync_path(segment.parent)
+    return written
+
+
+def _by_day(data: pa.Table) -> list[tuple[str, pa.Table]]:
+    days = pc.strftime(data["received"], format="%Y-%m-%d")
+    return [(str(day), data.filter(pc.equal(days, day))) for day in pc.unique(days)]
+
+
+def expire(lake: Path, *, oldest_day: str, max_bytes: int) -> int:
+    """Remove the days before `oldest_day` (YYYY-MM-DD), then the oldest files until `max_bytes` hold the rest: files gone."""
+    files = sorted(lake.glob("*/date=*/*.parquet"), key=lambda path: (path.parent.name, path.name))
+    sizes = {path: path.stat().st_size for path in files}
+    excess = sum(sizes.values()) - max_bytes
+    gone = 0
+    for path in files:
+        if path.parent.name.removeprefix("date=") >= oldest_day and excess <= 0:
+            break
+        path.unlink()
+        excess -= sizes[path]
+        gone += 1
+    return gone
+
+
+class QueryError(Exception):
+    """The SQL cannot be answered, and why."""
+
+
+def connect(data: Path) -> "DuckDBPyConnection":
+    """A DuckDB connection with a view for each table over lake and journal tail, as of now; also while a master writes."""
+    import duckdb  # noqa: PLC0415 (74 ms and 27 MB that only a query needs)
+
+    connection = duckdb.connect()
+    tail, unsealed = _tail(data / "journal")  # before the Parquet files are listed: a segment sealed meanwhile is in both
+    for table in TABLES:
+        connection.register(f"{table.name}_tail", tail[table])
+        files = (data / "lake" / table.name).glob("date=*/*.parquet")
+        sealed = [str(path) for path in files if path.stem not in unsealed]
+        union = f"FROM read_parquet({sealed}, hive_partitioning = false) UNION ALL BY NAME" if sealed else ""
+        connection.execute(f"CREATE VIEW {table.name} AS {union} FROM {table.name}_tail")
+    return connection
+
+
+def _tail(journal: Path) -> tuple[dict[Table, pa.Table], set[str]]:
+    """Everything that is not sealed yet, and the names of the segments it is in."""
+    parts: dict[Table, list[pa.Table]] = {table: [table.schema.empty_table()] for table in TABLES}
+    unsealed = set()
+    for path in segments_in(journal):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # sealed and removed since it was listed: its rows are in the lake
+            continue
+        unsealed.add(path.stem)
+        for table, part in rows(scan(content, int(path.stem))).items():
+            parts[table].append(part)
+    return {table: pa.concat_tables(of_table) for table, of_table in parts.items()}, unsealed

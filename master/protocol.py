@@ -1,0 +1,361 @@
+"""cm.v1, the wire between collectors and the master: frames, and both ends of a stream as machines without I/O.
+
+A batch is one binary message; the same bytes are spool record, WebSocket frame and journal record. A stream is a random
+128-bit id whose batches are numbered from 1; the receiver takes each number once, in order, and acknowledges what is durable.
+docs/wire.md is the contract; the clause numbers in comments are its own.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from secrets import token_bytes
+from struct import Struct as Layout
+from typing import Protocol
+from zlib import crc32
+
+import msgspec
+from msgspec import Struct
+
+VERSION = 1
+MAX_BATCH = 16 << 20
+"""Bytes of the largest message either side sends or takes after login."""
+MAX_BEFORE_LOGIN = 4096
+
+_MAGIC = b"CM"
+_FIELDS = Layout("<2sBx16sQIII")
+_CHECK = Layout("<I")
+HEADER_SIZE = _FIELDS.size + _CHECK.size
+
+
+class BatchError(Exception):
+    """These bytes are no batch: cut short, damaged, or of another protocol."""
+
+
+class Batch(Struct, frozen=True, gc=False):
+    """`data` is the whole message, header included; the body is a JSON array of `count` events."""
+
+    stream: bytes
+    seq: int
+    count: int
+    data: bytes
+
+    @property
+    def body(self) -> memoryview:
+        return memoryview(self.data)[HEADER_SIZE:]
+
+
+def new_stream() -> bytes:
+    return token_bytes(16)
+
+
+def pack(stream: bytes, seq: int, count: int, body: bytes) -> Batch:
+    """The message for one batch: header (2.1) and body."""
+    fields = _FIELDS.pack(_MAGIC, VERSION, stream, seq, count, len(body), crc32(body))
+    return Batch(stream, seq, count, b"".join((fields, _CHECK.pack(crc32(fields)), body)))
+
+
+class Header(Struct, frozen=True, gc=False):
+    stream: bytes
+    seq: int
+    count: int
+    length: int
+    checksum: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole message."""
+        return HEADER_SIZE + self.length
+
+
+def read_header(data: bytes | memoryview) -> Header:
+    """The header at the beginning of `data`, checked (2.1). Raises BatchError."""
+    fields = bytes(data[: _FIELDS.size])
+    if len(data) < HEADER_SIZE or _CHECK.unpack_from(data, _FIELDS.size)[0] != crc32(fields):
+        raise BatchError("damaged header")
+    magic, version, *rest = _FIELDS.unpack(fields)
+    if magic != _MAGIC or version != VERSION:
+        raise BatchError(f"not a version {VERSION} batch")
+    return Header(*rest)
+
+
+def unpack(data: bytes) -> Batch:
+    """Check every byte of one message (2.2). Raises BatchError."""
+    header = read_header(data)
+    if len(data) != header.size:
+        raise BatchError(f"{len(data)} bytes where {header.size} were announced")
+    if crc32(memoryview(data)[HEADER_SIZE:]) != header.checksum:
+        raise BatchError("damaged body")
+    return Batch(header.stream, header.seq, header.count, data)
+
+
+# Control messages: JSON text, told apart by "op" (3). Streams are named by 32 hex digits.
+
+
+class Challenge(Struct, tag_field="op", tag="challenge"):
+    nonce: str
+
+
+class Login(Struct, tag_field="op", tag="login"):
+    proof: str
+
+
+class Accepted(Struct, tag_field="op", tag="accepted"):
+    proof: str
+
+
+class Refused(Struct, tag_field="op", tag="refused"):
+    """`retry`: whether the same thing may succeed later, after at least `after` seconds."""
+
+    reason: str
+    retry: bool
+    after: float = 0.0
+
+
+class Hello(Struct, tag_field="op", tag="hello"):
+    """`streams`: for each, the oldest seq that is still held (the next one to be given, where none is)."""
+
+    worker: str
+    boot: int
+    streams: dict[str, int]
+
+
+class Welcome(Struct, tag_field="op", tag="welcome"):
+    """`streams`: for each, the highest seq that is durable."""
+
+    streams: dict[str, int]
+
+
+class Ack(Struct, tag_field="op", tag="ack"):
+    """Cumulative: everything up to these seqs is on the master's disk."""
+
+    streams: dict[str, int]
+
+
+class Nak(Struct, tag_field="op", tag="nak"):
+    """A hole: send again from `want`."""
+
+    stream: str
+    want: int
+
+
+Control = Challenge | Login | Accepted | Refused | Hello | Welcome | Ack | Nak
+
+_control: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
+_encoder = msgspec.json.Encoder()
+
+
+class ControlError(Exception):
+    """A control message that cannot be read, or comes at the wrong time."""
+
+
+def encode_control(message: Control) -> str:
+    return _encoder.encode(message).decode()
+
+
+def decode_control(text: str | bytes) -> Control:
+    """Raises ControlError."""
+    try:
+        return _control.decode(text)
+    except msgspec.MsgspecError as error:
+        raise ControlError(f"{error}: {text[:80]!r}") from error
+
+
+# The sender's end.
+
+
+class Hold(Protocol):
+    """Where batches wait until they are durable at the master: in memory, or on disk."""
+
+    @property
+    def oldest(self) -> int:
+        """The lowest seq held; the next one to come, where none is."""
+
+    @property
+    def newest(self) -> int:
+        """The highest seq ever held; 0 before the first."""
+
+    def put(self, batch: Batch) -> None: ...
+
+    def get(self, seq: int) -> Batch: ...
+
+    def release(self, through: int) -> list[Batch]:
+        """Let go of everything up to and with `through`, and return it."""
+
+
+class MemoryHold:
+    """Implements Hold; what it holds dies with the process."""
+
+    def __init__(self) -> None:
+        self._batches: deque[Batch] = deque()
+        self.newest = 0
+
+    @property
+    def oldest(self) -> int:
+        return self._batches[0].seq if self._batches else self.newest + 1
+
+    def put(self, batch: Batch) -> None:
+        self._batches.append(batch)
+        self.newest = batch.seq
+
+    def get(self, seq: int) -> Batch:
+        return self._batches[seq - self.oldest]
+
+    def release(self, through: int) -> list[Batch]:
+        released = []
+        while self._batches and self._batches[0].seq <= through:
+            released.append(self._batches.popleft())
+        return released
+
+
+class Sender:
+    """One stream: numbers its batches, holds them until they are acknowledged, and says which is to be sent next (5).
+
+    It is attached to at most one session at a time. Without one it only numbers and holds.
+    """
+
+    def __init__(self, hold: Hold, stream: bytes | None = None, window: int = 32) -> None:
+        self.stream = stream or new_stream()
+        self.name = self.stream.hex()
+        self.held_bytes = 0
+        self.held_events = 0
+        self._hold = hold
+        self._window = window
+        self._next: int | None = None
+
+    @property
+    def oldest(self) -> int:
+        return self._hold.oldest
+
+    @property
+    def is_attached(self) -> bool:
+        return self._next is not None
+
+    def add(self, body: bytes, count: int) -> None:
+        """Number a batch of `count` events and hold it."""
+        batch = pack(self.stream, self._hold.newest + 1, count, body)
+        self._hold.put(batch)
+        self.held_bytes += len(batch.data)
+        self.held_events += count
+
+    def attach(self, durable: int) -> list[Batch]:
+        """A session begins, and its master has everything up to `durable`: returns what may be let go."""
+        released = self.acked(durable)
+        self._next = self._hold.oldest
+        return released
+
+    def detach(self) -> None:
+        """The session is gone; whatever it carried is sent again by the next one."""
+        self._next = None
+
+    def next_batch(self) -> Batch | None:
+        """What is to be sent now, at most a window ahead of the last acknowledgement; None for nothing."""
+        seq = self._next
+        if seq is None or seq > self._hold.newest or seq >= self._hold.oldest + self._window:
+            return None
+        self._next = seq + 1
+        return self._hold.get(seq)
+
+    def acked(self, through: int) -> list[Batch]:
+        """Everything up to `through` is durable: returns what was let go. More than was ever sent is refused."""
+        if through > self._hold.newest:
+            raise ControlError(f"{through} acknowledged, {self._hold.newest} sent")
+        released = self._hold.release(through)
+        self.held_bytes -= sum(len(batch.data) for batch in released)
+        self.held_events -= sum(batch.count for batch in released)
+        if self._next is not None:
+            self._next = max(self._next, self._hold.oldest)
+        return released
+
+    def nak(self, want: int) -> None:
+        """The receiver misses `want`: go on from there."""
+        if self._next is not None:
+            self._next = min(self._next, max(want, self._hold.oldest))
+
+
+# The receiver's end.
+
+
+class Verdict(Enum):
+    TAKE = "take"
+    KNOWN = "known"
+    HOLE = "hole"
+
+
+class Mark(Struct):
+    """How far a stream is: taken, and (later) durable. `worker` names who sends it."""
+
+    received: int = 0
+    durable: int = 0
+    worker: str = ""
+
+
+class Hole(Struct, frozen=True):
+    """Batches that the sender no longer holds and the receiver never had."""
+
+    worker: str
+    stream: str
+    first: int
+    last: int
+
+
+class Receiver:
+    """Every stream of every collector: which batch is the next one, and what may be acknowledged (6).
+
+    State is one Mark a stream, without a time window, so that a week's outage is no different from a second's.
+    """
+
+    def __init__(self, marks: Mapping[bytes, int] | None = None) -> None:
+        self.marks = {stream: Mark(seq, seq) for stream, seq in (marks or {}).items()}
+
+    def hello(self, hello: Hello) -> tuple[Welcome, list[Hole]]:
+        """A session begins: what is durable of its streams, and the holes that will never be filled."""
+        holes = []
+        for name, oldest in hello.streams.items():
+            mark = self.marks.setdefault(stream_id(name), Mark())
+            mark.worker = hello.worker
+            if oldest > mark.received + 1:
+                holes.append(Hole(hello.worker, name, mark.received + 1, oldest - 1))
+                # Taken as read, so that the stream goes on; durable once the record of the hole is.
+                mark.received = oldest - 1
+        return Welcome({name: self.marks[stream_id(name)].durable for name in hello.streams}), holes
+
+    def take(self, batch: Batch) -> Verdict:
+        """Whether this batch is to be appended (TAKE), was before (KNOWN), or leaves something out (HOLE)."""
+        mark = self.marks.get(batch.stream)
+        if mark is None:
+            raise ControlError("a batch of a stream that was not announced")
+        if batch.seq <= mark.received:
+            return Verdict.KNOWN
+        if batch.seq > mark.received + 1:
+            return Verdict.HOLE
+        mark.received = batch.seq
+        return Verdict.TAKE
+
+    def committed(self, marks: Mapping[bytes, int]) -> None:
+        """These seqs, and all before them, are on disk."""
+        for stream, seq in marks.items():
+            mark = self.marks[stream]
+            mark.durable = max(mark.durable, seq)
+
+    def rolled_back(self) -> None:
+        """What was taken since the last commit could not be kept: it will be wanted again."""
+        for mark in self.marks.values():
+            mark.received = mark.durable
+
+    def durable(self, streams: Iterable[bytes]) -> Ack:
+        """6.3: only what is durable is ever acknowledged, also for a batch that is known."""
+        return Ack({stream.hex(): self.marks[stream].durable for stream in streams})
+
+    def nak(self, stream: bytes) -> Nak:
+        return Nak(stream.hex(), self.marks[stream].received + 1)
+
+
+def stream_id(name: str) -> bytes:
+    """The 16 bytes of a stream's name. Raises ControlError."""
+    try:
+        stream = bytes.fromhex(name)
+    except ValueError as error:
+        raise ControlError(f"no stream: {name[:40]!r}") from error
+    if len(stream) != 16:
+        raise ControlError(f"no stream: {name[:40]!r}")
+    return stream

@@ -1,0 +1,47 @@
+"""SQL on the command line: the lake's views, answered as a table, CSV, JSON lines or Parquet."""
+
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import duckdb
+
+from master.lake import connect
+
+Format = Literal["table", "csv", "json", "parquet"]
+
+_COPY = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet": "FORMAT parquet, COMPRESSION zstd"}
+_NARROWEST = 100
+_MOST_ROWS = 1000
+
+
+class QueryError(Exception):
+    """The question cannot be answered, and why."""
+
+
+def answer(data: Path, sql: str, form: Format) -> None:
+    """Write the answer to standard output. Raises QueryError."""
+    if not data.is_dir():
+        raise QueryError(f"{data}: there is no such data directory; --data names it")
+    try:
+        with connect(data) as connection:
+            relation = connection.sql(sql)
+            if relation is None:
+                raise QueryError("only questions are answered: SELECT, DESCRIBE, SHOW TABLES, SUMMARIZE ...")
+            if form == "table":
+                relation.show(max_width=max(_NARROWEST, shutil.get_terminal_size().columns), max_rows=_MOST_ROWS)
+            else:
+                relation.create_view("answer")
+                _copy(connection, form)
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, form: Format) -> None:
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "answer")
+        connection.execute(f"COPY answer TO '{file}' ({_COPY[form]})")
+        with file.open("rb") as content:
+            shutil.copyfileobj(content, sys.stdout.buffer)

@@ -1,0 +1,172 @@
+"""Checked append-only files of batches: the master's journal, and later the worker's spool, are folders of these.
+
+A segment is a sequence of batches as they came over the wire; each carries its own length and checksums, so that a reader knows
+to the byte how far a file is whole. The first record is the head: stream 0, seq = the segment's number, count 0, and as body a
+JSON object of every stream's durable mark, so that the newest segment alone tells how far each stream is.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import orjson
+from msgspec import Struct
+
+from master.protocol import HEADER_SIZE, Batch, BatchError, pack, read_header, unpack
+
+HEAD_STREAM = bytes(16)
+SUFFIX = ".journal"
+
+_HEADER_BEGINS = b"CM\x01\x00"
+_MOST_CHUNKS = 512  # of one writev; IOV_MAX is 1024 where it is smallest
+
+
+class Damage(Struct, frozen=True):
+    """Bytes of a segment that cannot be read. `batch`: stream, seq and count of what stood there, where its header is whole."""
+
+    offset: int
+    size: int
+    reason: str
+    batch: tuple[str, int, int] | None = None
+
+
+class Scan(Struct):
+    """A segment as it is on disk: its head's marks, its batches in order, and whatever is damaged.
+
+    `end` is where the last whole record ends; damage from there on is a torn tail.
+    """
+
+    number: int
+    marks: dict[bytes, int]
+    batches: list[Batch]
+    damage: list[Damage]
+    end: int
+
+    @property
+    def torn_bytes(self) -> int:
+        return sum(each.size for each in self.damage if each.offset >= self.end)
+
+
+def path_of(folder: Path, number: int) -> Path:
+    return folder / f"{number:012d}{SUFFIX}"
+
+
+def segments_in(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def scan(data: bytes, number: int) -> Scan:
+    """Read all that can be read of a segment's bytes."""
+    result = Scan(number, {}, [], [], 0)
+    for offset, found in _records(data):
+        if isinstance(found, Damage):
+            result.damage.append(found)
+            continue
+        result.end = offset + len(found.data)
+        if found.stream == HEAD_STREAM:
+            result.marks = {bytes.fromhex(name): seq for name, seq in orjson.loads(found.body).items()}
+        else:
+            result.batches.append(found)
+    return result
+
+
+def _records(data: bytes) -> Iterator[tuple[int, Batch | Damage]]:
+    offset = 0
+    view = memoryview(data)
+    while offset < len(data):
+        try:
+            header = read_header(view[offset : offset + HEADER_SIZE])
+        except BatchError as error:
+            following = _next_header(data, offset + 1)
+            yield offset, Damage(offset, following - offset, str(error))
+            offset = following
+            continue
+        record = data[offset : offset + header.size]
+        try:
+            yield offset, unpack(record)
+        except BatchError as error:
+            yield offset, Damage(offset, len(record), str(error), (header.stream.hex(), header.seq, header.count))
+        offset += header.size
+
+
+def _next_header(data: bytes, start: int) -> int:
+    """Where the next whole header begins; the end of the data where there is none."""
+    while (found := data.find(_HEADER_BEGINS, start)) >= 0:
+        try:
+            read_header(data[found : found + HEADER_SIZE])
+        except BatchError:
+            start = found + 1
+        else:
+            return found
+    return len(data)
+
+
+class SegmentWriter:
+    """One segment that is being written. Not shared between threads or processes."""
+
+    def __init__(self, path: Path, number: int, marks: dict[bytes, int]) -> None:
+        """Begin a new segment and make its head durable. Raises OSError; then nothing is left behind."""
+        self.path = path
+        self.number = number
+        self.size = 0
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        head = orjson.dumps({stream.hex(): seq for stream, seq in marks.items()})
+        try:
+            self.write([pack(HEAD_STREAM, number, 0, head).data])
+            self.sync()
+            sync_path(path.parent)
+        except OSError:
+            os.close(self._fd)
+            path.unlink(missing_ok=True)
+            raise
+
+    def write(self, records: Sequence[bytes]) -> None:
+        """Append records, all or none. Raises OSError; then the file is as long as before."""
+        begin = self.size
+        try:
+            for start in range(0, len(records), _MOST_CHUNKS):
+                self._write_all(records[start : start + _MOST_CHUNKS])
+        except OSError:
+            self.size = begin
+            os.ftruncate(self._fd, begin)
+            os.lseek(self._fd, begin, os.SEEK_SET)
+            raise
+
+    def _write_all(self, records: Sequence[bytes]) -> None:
+        wanted = sum(map(len, records))
+        written = os.writev(self._fd, records)
+        rest = b"".join(records)[written:] if written < wanted else b""
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+        self.size += wanted
+
+    def sync(self) -> None:
+        """Make everything written durable. An OSError here must end the process: what is on disk is then unknown."""
+        os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def cut_torn_tail(path: Path, end: int) -> None:
+    """Make a segment end where its last whole record ends."""
+    with path.open("r+b") as file:
+        file.truncate(end)
+        os.fsync(file.fileno())
+
+
+def sync_path(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

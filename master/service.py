@@ -1,0 +1,183 @@
+"""The running master: ingest, journal, sealing and HTTP in one process, from its start to its drained end."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from socket import AF_INET, AF_INET6, create_server, socket
+
+import orjson
+import structlog
+from aiohttp import web
+from websockets.asyncio.server import serve
+
+from master.api import application
+from master.auth import PLACEHOLDER_KEY
+from master.ingest import LOGIN_WITHIN, Ingest
+from master.journal import Journal, recover
+from master.metrics import Vitals
+from master.protocol import MAX_BEFORE_LOGIN, Receiver
+from master.settings import LOOPBACK, ConfigError, MasterSettings
+
+log = structlog.get_logger(room="master")
+
+PING_EVERY = 20.0
+TIDY_EVERY = 600.0
+"""Seconds between looks at the lake's age and size, beside the one after each sealing."""
+SEAL_RETRY = 60.0
+
+
+class StartError(Exception):
+    """The master cannot start here, and what to do about it."""
+
+
+async def run(settings: MasterSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set; then make durable what was taken, and end. Raises StartError, ConfigError."""
+    server = settings.server
+    key = settings.master.key.get_secret_value()
+    if key == PLACEHOLDER_KEY and server.host not in LOOPBACK:
+        raise ConfigError(
+            f"server.host: {server.host} can be reached from outside, but master.key is still the placeholder; "
+            "set one of your own, such as COLLECTOR_MASTER__KEY=$(openssl rand -hex 32)"
+        )
+    async with AsyncExitStack() as stack:
+        ingest_socket = _bind("server.port", server.host, server.port, stack)
+        http_socket = _bind("server.http_port", server.host, server.http_port, stack)
+        journal_folder = _claim(server.data, stack)
+        recovery = recover(journal_folder)
+        sealer = Sealer(settings, recovery.segments)
+        ingest = Ingest(key, Receiver(recovery.marks), server.data / "dead-letters")
+        journal = Journal(
+            *(journal_folder, recovery, ingest.committed, sealer.add),
+            roll_bytes=server.segment_mb << 20,
+            roll_seconds=server.segment_minutes * 60,
+        )
+        stack.callback(journal.close)
+        committing = asyncio.create_task(ingest.run(journal))
+        sealing = asyncio.create_task(sealer.run())
+        stack.callback(sealing.cancel)
+        await _serve(ingest, ingest_socket, stack)
+        await _serve_http(Vitals(ingest, journal), http_socket, stack)
+        _announce(server.data, ingest_socket, http_socket, stack)
+        await _until(stop, committing, sealing)
+        await ingest.close()
+        journal.stop()
+        await committing
+    log.info("ended", stored=ingest.stored)
+
+
+async def _until(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
+    """Wait for the signal to end; a task that fails before is an error of the program, and raised."""
+    waiting = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    for task in done - {waiting}:
+        task.result()
+    waiting.cancel()
+
+
+def _claim(data: Path, stack: AsyncExitStack) -> Path:
+    """Make the data directory this process's own. Raises StartError."""
+    journal = data / "journal"
+    try:
+        journal.mkdir(parents=True, exist_ok=True)
+        (data / "lake").mkdir(exist_ok=True)
+        lock = stack.enter_context((data / "master.lock").open("a"))
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StartError(f"{data}: another master is using this data directory; stop it, or give --data another one") from error
+    except OSError as error:
+        reason = f"{data}: cannot be written ({error.strerror}); make it writable, or give --data another directory"
+        raise StartError(reason) from error
+    return journal
+
+
+def _bind(key: str, host: str, port: int, stack: AsyncExitStack) -> socket:
+    """Raises StartError."""
+    try:
+        bound = create_server((host, port), family=AF_INET6 if ":" in host else AF_INET)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(f"{host}:{port} is in use: is a master running already? Else set {key} to another port") from error
+        raise StartError(f"{host}:{port} cannot be listened on ({error.strerror}); see server.host and {key}") from error
+    stack.callback(bound.close)
+    return bound
+
+
+async def _serve(ingest: Ingest, listening: socket, stack: AsyncExitStack) -> None:
+    server = serve(
+        ingest.serve,
+        sock=listening,
+        compression=None,
+        max_size=MAX_BEFORE_LOGIN,
+        open_timeout=LOGIN_WITHIN,
+        ping_interval=PING_EVERY,
+        ping_timeout=PING_EVERY,
+        close_timeout=2.0,
+    )
+    await stack.enter_async_context(server)
+
+
+async def _serve_http(vitals: Vitals, listening: socket, stack: AsyncExitStack) -> None:
+    runner = web.AppRunner(application(vitals), access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.SockSite(runner, listening).start()
+
+
+def _announce(data: Path, ingest: socket, http: socket, stack: AsyncExitStack) -> None:
+    """Leave word for people and for programs of this machine where this master listens."""
+    host, port = ingest.getsockname()[:2]
+    http_port = http.getsockname()[1]
+    file = data / "master.json"
+    file.write_bytes(orjson.dumps({"pid": os.getpid(), "port": port, "http_port": http_port}))
+    stack.callback(file.unlink, missing_ok=True)
+    log.info("listening", ingest=f"{host}:{port}", http=f"http://{host}:{http_port}", data=str(data))
+
+
+class Sealer:
+    """Turns closed segments into Parquet, one at a time, in a child process that takes no time from acknowledgements."""
+
+    def __init__(self, settings: MasterSettings, segments: list[Path]) -> None:
+        self._server = settings.server
+        self._segments = list(segments)
+        self._wake = asyncio.Event()
+        self._wake.set()
+
+    def add(self, segment: Path) -> None:
+        self._segments.append(segment)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled. What cannot be sealed stays in the journal, where queries find it, and is tried again."""
+        while True:
+            try:
+                async with asyncio.timeout(TIDY_EVERY):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            segments = list(self._segments)
+            if await self._tidy(segments):
+                self._segments = [each for each in self._segments if each not in segments]
+            elif segments:
+                await asyncio.sleep(SEAL_RETRY)
+                self._wake.set()
+
+    async def _tidy(self, segments: list[Path]) -> bool:
+        """Seal these, and keep the lake within its age and size."""
+        server = self._server
+        limits = (f"--days={server.retention_days}", f"--bytes={int(server.retention_gb * 1e9)}")
+        command = ("-m", "master", "tidy", "--data", str(server.data), *limits, *map(str, segments))
+        child = await asyncio.create_subprocess_exec(sys.executable, *command, stderr=asyncio.subprocess.PIPE)
+        try:
+            _, complaint = await child.communicate()
+        except asyncio.CancelledError:
+            child.terminate()
+            await child.wait()
+            raise
+        if child.returncode != 0:
+            log.error("cannot seal; the segments stay in the journal", reason=complaint.decode(errors="replace")[-500:])
+        return child.returncode == 0

@@ -1,0 +1,144 @@
+"""config.json as both programs read it: the file, then secret files, then environment (`COLLECTOR_MASTER__KEY`), then options.
+
+The master reads its two sections and leaves the rest to the collector, whose settings build on these.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from master.auth import PLACEHOLDER_KEY
+
+SECRETS = Path("/run/secrets")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class ConfigError(Exception):
+    """What is wrong with the configuration: a line for each fault, beginning with the key's path."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class Section(BaseModel):
+    """A part of the file: a key that is not known is a mistake, not a wish."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Master(Section):
+    """Where collectors send to, and the key that both sides share."""
+
+    url: str = Field(default="ws://127.0.0.1:8766", pattern=r"^wss?://")
+    connections: int = Field(default=5, ge=1, le=64, description="connections of each worker")
+    key: SecretStr = Field(default=SecretStr(PLACEHOLDER_KEY), min_length=1)
+    demo: bool = Field(default=False, description="show events here instead of sending them to a master")
+
+
+class Server(Section):
+    """The master itself."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8766, ge=0, le=65535, description="WebSocket ingest; 0: the system chooses")
+    http_port: int = Field(default=8767, ge=0, le=65535, description="/health and /metrics; 0: the system chooses")
+    data: Path = Path("data")
+    segment_mb: int = Field(default=64, ge=1, le=1024, description="size at which a journal segment is sealed to Parquet")
+    segment_minutes: float = Field(default=15.0, gt=0, description="age at which it is")
+    retention_days: int = Field(default=7, ge=1)
+    retention_gb: float = Field(default=10.0, gt=0, description="size of the lake above which its oldest files go")
+
+
+class MasterSettings(BaseSettings):
+    """What the master reads of config.json."""
+
+    model_config = SettingsConfigDict(env_prefix="COLLECTOR_", env_nested_delimiter="__", extra="ignore", frozen=True)
+
+    master: Master = Master()
+    server: Server = Server()
+
+
+Model = TypeVar("Model", bound=BaseSettings)
+
+
+def load(model: type[Model], file: Path, **options: Any) -> Model:
+    """Read and check the configuration. Raises ConfigError, with every fault that can be found at once."""
+    content = _content(file)
+
+    class FromFile(model):  # type: ignore[misc, valid-type]
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            secrets = NestedSecretsSettingsSource(
+                file_secret_settings,
+                secrets_dir=SECRETS if SECRETS.is_dir() else None,
+                env_prefix="COLLECTOR_",
+                secrets_nested_delimiter="__",
+            )
+            return init_settings, env_settings, secrets, InitSettingsSource(settings_cls, content)
+
+    try:
+        return FromFile(**options)
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(*(_line(model, fault) for fault in error.errors(include_url=False))) from error
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = orjson.loads(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}; --config names the file") from error
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"{file}: line {error.lineno}, column {error.colno}: {error.msg}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: a JSON object is expected")
+    return content
+
+
+def _line(model: type[BaseModel], fault: ErrorDetails) -> str:
+    """One fault as a person reads it: the key's path, what is wrong, and what would be right. Never a value of a secret."""
+    where = path(fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _keys(model, fault["loc"][:-1])
+        return f"{where}: unknown key; known here: {', '.join(known)}"
+    message = fault["msg"].removeprefix("Value error, ")
+    value = fault["input"]
+    shown = isinstance(value, str | int | float | bool) and "key" not in fault["loc"]
+    return f"{where}: {message[0].lower()}{message[1:]}" + (f", not {value!r}" if shown else "")
+
+
+def path(location: tuple[int | str, ...]) -> str:
+    """`("exchanges", 0, "name")` as `exchanges[0].name`."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "the file"
+
+
+def _keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section at this place knows."""
+    for part in location:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            inner = [each for each in (annotation, *getattr(annotation, "__args__", ())) if isinstance(each, type)]
+            model = next(each for each in inner if issubclass(each, BaseModel))
+    return list(model.model_fields)
