@@ -8,6 +8,7 @@ A venue's file brings its facts (`venue`), the frames it wants to hear, and `par
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ import orjson
 from adapters.book import BookOptions, BookState, BookSync
 from adapters.effects import Answer, Connect, Effect, Fetch, Reconnect, Send
 from adapters.errors import AdapterError, FetchError, FrameError
-from adapters.events import CHANNELS, Channel
+from adapters.events import CHANNELS, Channel, Trade
 from adapters.handler import Handler
 from adapters.live import LiveHandler, Output
 from adapters.subscriptions import State, Subscription, Subscriptions
@@ -41,18 +42,24 @@ class ExchangeAdapter(ABC):
         wanted: Iterable[tuple[Channel, str]],
         options: BookOptions | None = None,
         instruments: Mapping[str, Instrument] | None = None,
+        missing_since: int | None = None,
     ) -> None:
+        """`missing_since`: the time (microseconds UTC) since which nobody has collected these; what lies between is a hole."""
         options = options or BookOptions()
         names = {symbol: instrument.native for symbol, instrument in (instruments or {}).items()}
         self.subscriptions = Subscriptions(
             Subscription(channel, symbol, names.get(symbol) or self.native(symbol)) for channel, symbol in wanted
         )
+        for subscription in self.subscriptions:
+            subscription.hole, subscription.hole_reason = missing_since, "collector restarted"
         self.depth = self.venue.depth_for(options.depth)
         self.live = LiveHandler(self.venue, self.subscriptions, options, self._ask_for_book, self._welcomed)
         self.ends_at = _NEVER
+        self.tick_every = min(0.1, max(0.01, options.interval / 2 or 0.1))
         self._is_open = False
         self._heard = False
         self._heard_at = 0.0
+        self._welcome_by = _NEVER
         self._pinged_at = 0.0
         self._looked_at = 0.0
         self._requests = 0
@@ -128,7 +135,9 @@ class ExchangeAdapter(ABC):
         self.live.now = self._heard_at = self._pinged_at = now
         self._is_open, self._heard = True, False
         self.ends_at = now + (self.venue.lifetime or _NEVER)
-        if not self.venue.greets:
+        if self.venue.greets:
+            self._welcome_by = now + self.venue.ack_within
+        else:
             self._welcomed()
         return self.live.emitted()
 
@@ -190,12 +199,24 @@ class ExchangeAdapter(ABC):
         self._strike(instruments)
         return self.live.emitted()
 
-    def republish(self, symbol: str) -> list[Output]:
-        """The whole book of a symbol again, for readers of its changes who lost some."""
+    def republish(self, symbol: str | None = None) -> list[Output]:
+        """The book of a symbol (None: all books) again, whole where its changes are told, for readers who missed some."""
         for book in self.live.books.values():
-            if book.symbol == symbol and book.state is BookState.SYNCED:
-                self.live.base(book)
+            if book.symbol == (symbol or book.symbol) and book.state is BookState.SYNCED:
+                self.live.introduce(book)
         return self.live.emitted()
+
+    def has_told(self, trade: Trade) -> bool:
+        """Whether this connection gave out this trade, as far as it remembers."""
+        return self.live.has_told(trade)
+
+    def totals(self) -> Counter[str]:
+        """What came of it so far: events by channel (and book deltas), gaps, repeats, and data nobody asked for."""
+        totals = Counter(deltas=self.live.deltas, gaps=0, repeated=self.live.repeated, stray=self.live.stray)
+        for subscription in self.subscriptions:
+            totals[subscription.channel] += subscription.told
+            totals["gaps"] += subscription.gaps
+        return totals
 
     @property
     def is_settled(self) -> bool:
@@ -219,6 +240,7 @@ class ExchangeAdapter(ABC):
                 self.live.reject(subscription, f"{self.venue.name} does not trade it now ({instrument.state})")
 
     def _welcomed(self) -> None:
+        self._welcome_by = _NEVER
         self.live.opened(self.venue.websocket)
         self._ask(self.subscriptions.wanted())
 
@@ -243,13 +265,14 @@ class ExchangeAdapter(ABC):
                 yield of_channel[start : start + size]
 
     def _ask_for_book(self, book: BookSync) -> None:
-        """A snapshot: over REST, or by subscribing anew to this book alone."""
+        """A snapshot: over REST, or by subscribing anew to this book alone. A rejected book is not asked for."""
+        subscription = self.subscriptions.find("orderbooks", book.native)
+        if subscription is None or subscription.state is State.REJECTED:
+            book.expect_by(_NEVER)
+            return
         if self.venue.book.source == "rest":
             self.live.effect(self.book_request(book.native))
         else:
-            subscription = self.subscriptions.find("orderbooks", book.native)
-            if subscription is None or subscription.state is State.REJECTED:
-                return
             self._requests += 1
             self.live.effect(self.unsubscribe("orderbooks", [book.native], str(self._requests)))
             self._ask([subscription])
@@ -260,6 +283,9 @@ class ExchangeAdapter(ABC):
         if now - self._heard_at >= keepalive.silence:
             self._heard_at = now
             self.live.effect(Reconnect(f"nothing heard for {keepalive.silence:.0f} s"))
+        elif now >= self._welcome_by:
+            self._welcome_by = _NEVER
+            self.live.effect(Reconnect(f"no welcome within {self.venue.ack_within:.0f} s"))
         elif keepalive.ping is not None and now - self._pinged_at >= keepalive.ping:
             self._pinged_at = now
             ping = self.ping()

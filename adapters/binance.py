@@ -13,7 +13,8 @@ from adapters.effects import Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError
 from adapters.events import Channel, Side
 from adapters.handler import Handler
-from adapters.symbols import Instrument, parse, split
+from adapters.numbers import Millis, Natural
+from adapters.symbols import Instrument, split, spot
 from adapters.venue import Keepalive, Limits, Rate, Venue
 
 VENUE = Venue(
@@ -54,34 +55,34 @@ _UNUSED = {"kline", "avgPrice", "blockTrade", "referencePrice"}
 
 class Trade(Struct, tag_field="e", tag="trade", gc=False):
     s: str
-    t: int
+    t: Natural
     p: str
     q: str
-    T: int
+    T: Millis
     m: bool
 
 
 class AggTrade(Struct, tag_field="e", tag="aggTrade", gc=False):
     s: str
-    a: int
+    a: Natural
     p: str
     q: str
-    T: int
+    T: Millis
     m: bool
 
 
 class Depth(Struct, tag_field="e", tag="depthUpdate", gc=False):
     s: str
-    E: int
-    U: int
-    u: int
+    E: Millis
+    U: Natural
+    u: Natural
     b: list[Level]
     a: list[Level]
 
 
 class DayTicker(Struct, tag_field="e", tag="24hrTicker", gc=False):
     s: str
-    E: int
+    E: Millis
     c: str
     v: str
     b: str
@@ -92,13 +93,13 @@ class DayTicker(Struct, tag_field="e", tag="24hrTicker", gc=False):
 
 class MiniTicker(Struct, tag_field="e", tag="24hrMiniTicker", gc=False):
     s: str
-    E: int
+    E: Millis
     c: str
     v: str
 
 
 class Shutdown(Struct, tag_field="e", tag="serverShutdown", gc=False):
-    E: int
+    E: Millis
 
 
 Event = Trade | Depth | DayTicker | AggTrade | MiniTicker | Shutdown
@@ -110,13 +111,13 @@ class BookTicker(Struct, gc=False):
     B: str
     a: str
     A: str
-    T: int | None = None
+    T: Millis | None = None
 
 
 class DepthView(Struct, gc=False):
     """The payload of depth5/10/20, and the answer of REST depth."""
 
-    lastUpdateId: int
+    lastUpdateId: Natural
     bids: list[Level]
     asks: list[Level]
 
@@ -150,18 +151,18 @@ class Probe(Struct):
 
 
 class RestTrade(Struct, gc=False):
-    id: int
+    id: Natural
     price: str
     qty: str
-    time: int
+    time: Millis
     isBuyerMaker: bool
 
 
 class RestAggregate(Struct, gc=False):
-    a: int
+    a: Natural
     p: str
     q: str
-    T: int
+    T: Millis
     m: bool
 
 
@@ -209,7 +210,7 @@ class Binance(ExchangeAdapter):
 
     @staticmethod
     def native(symbol: str) -> str:
-        parts = parse(symbol)
+        parts = spot(symbol)
         return parts.base + parts.quote
 
     @staticmethod
@@ -253,7 +254,7 @@ class Binance(ExchangeAdapter):
             say.ticker(event.s, event.E * 1000, {"last": event.c, "volume_24h": event.v})
         else:
             # 4. A close is near, without a fixed lead.
-            say.effect(Reconnect("the venue announces a shutdown"))
+            say.effect(Reconnect("the venue announces a shutdown", overlap=True))
 
     def _parse_other(self, frame: bytes, say: Handler) -> None:
         """Whatever is no wrapped event: answers to requests, payloads without an event name, unwrapped and listed events."""

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from adapters.errors import BookError, FrameError, NumberError
 from adapters.events import Levels
-from adapters.numbers import ZEROS
+from adapters.numbers import ZEROS, is_plain
 
 MAX_BUFFERED = 10_000
 """Changes kept while a snapshot is on its way; at 100 ms a change that is a quarter of an hour."""
@@ -95,7 +95,7 @@ class BookSide:
     change far from the market costs one dict operation and a change near it one insertion into a short list.
     """
 
-    __slots__ = ("_keep", "_open", "_reach", "_separator", "edge", "levels", "top")
+    __slots__ = ("_allowed", "_keep", "_open", "_reach", "_separator", "edge", "levels", "top")
 
     def __init__(self, *, descending: bool, keep: int) -> None:
         self.levels: dict[float, Row] = {}
@@ -104,14 +104,21 @@ class BookSide:
         self._reach = _FAR
         self._keep = keep
         self._open, self._separator = ("[-", ",-") if descending else ("[", ",")
+        self._allowed = b"0123456789." + self._separator.encode()
 
     def _prices(self, rows: Rows) -> list[float]:
-        # One C pass reads all prices as JSON numbers, signs included: a quarter of the cost of float() on each, and it
-        # refuses what is not a number.
+        # One C pass reads all prices as JSON numbers, signs included: a quarter of the cost of float() on each. What JSON
+        # would take and is no plain number (a sign, an exponent, two numbers, a word) is refused after it.
+        if not rows:
+            return []
+        text = self._separator.join([row.price for row in rows])
         try:
-            return orjson.loads(self._open + self._separator.join([row.price for row in rows]) + "]")  # type: ignore[no-any-return]
+            prices: list[float] = orjson.loads(self._open + text + "]")
         except orjson.JSONDecodeError as error:
             raise FrameError(f"not a price: {error}") from error
+        if text.encode().translate(None, self._allowed) or len(prices) != len(rows):
+            raise FrameError(f"not a price among {text[:80]!r}")
+        return prices
 
     def load(self, rows: Rows) -> None:
         self.levels = {price: row for price, row in zip(self._prices(rows), rows, strict=True) if row.amount not in ZEROS}
@@ -129,7 +136,7 @@ class BookSide:
         if len(top) > 4 * self._keep:
             del top[2 * self._keep :]
             self._reach = top[-1]
-        elif len(top) < self._keep < len(levels):
+        elif len(top) < self._keep and len(top) < len(levels):
             self._refill()
 
     def _refill(self) -> None:
@@ -140,6 +147,8 @@ class BookSide:
         """Drop what lies beyond `depth` levels, and return it. `depth` is at most what `top` keeps."""
         if len(self.levels) <= depth:
             return []
+        if len(self.top) < len(self.levels):  # so many levels came at once that `top` no longer holds them all
+            self.top, self._reach = sorted(self.levels), _FAR
         beyond = self.top[depth:]
         del self.top[depth:]
         return [self.levels.pop(price) for price in beyond]
@@ -159,7 +168,7 @@ def pairs(rows: Rows) -> Levels:
     for index, (price, amount) in enumerate(levels):
         if amount in ZEROS:
             levels[index] = (price, "0")
-        elif not amount.replace(".", "", 1).isdecimal():
+        elif not is_plain(amount):
             raise NumberError(f"not an amount: {amount[:40]!r}")
     return levels
 
@@ -317,15 +326,23 @@ class BookSync:
             book.load(snapshot)
             for change in self._buffer or ():
                 book.follow(change)
-        except BookError as error:
-            if self.state is BookState.SYNCED and self._rule.source == "rest":
-                self.retry(now)  # a refresh that came too late: the book that is shown is as right as before
+        except (BookError, FrameError) as error:
+            if self._is_refreshed():
+                self.retry(now)  # the book that is shown is as right as before
                 return False
-            raise BookError("stale snapshot" if error.reason == "sequence" else error.reason) from error
+            if isinstance(error, BookError) and error.reason == "sequence":
+                raise BookError("stale snapshot") from error
+            raise
+        if self._is_refreshed() and (book.sequence or 0) < (self.book.sequence or 0):
+            self.retry(now)  # an answer out of the venue's cache must not turn the book back
+            return False
         self.book, self.state, self._synced_at = book, BookState.SYNCED, now
         self.due, self._buffer = _FAR, None
         self.dirty, self.next_view = True, 0.0
         return True
+
+    def _is_refreshed(self) -> bool:
+        return self.state is BookState.SYNCED and self._rule.source == "rest"
 
     def first_change(self, now: float) -> bool:
         """Changes arrive, so that this is the moment to ask for the snapshot they continue: whether nobody has asked yet."""
@@ -336,13 +353,16 @@ class BookSync:
 
     def fail(self, now: float, change: Change | None = None) -> None:
         """The book is in doubt: nothing more is shown, and it is due again (at once, unless that did not help before)."""
-        if self.state is BookState.SYNCED and now - self._synced_at >= STABLE_AFTER:
-            self._attempts = 0
+        self._forgive(now)
         self.state, self.dirty = BookState.RECOVERING, False
         self._buffer = self._new_buffer()
         if self._buffer is not None and change is not None:
             self._buffer.append(change)
         self.retry(now)
+
+    def _forgive(self, now: float) -> None:
+        if self.state is BookState.SYNCED and now - self._synced_at >= STABLE_AFTER:
+            self._attempts = 0
 
     def refresh(self, now: float) -> None:
         """Ask for a fresh snapshot while the book that is shown is still right."""
@@ -360,13 +380,14 @@ class BookSync:
         self.due = now + self._pause()
 
     def _pause(self) -> float:
-        return min(2.0 ** (self._attempts - 1), SLOWEST_RETRY) * self._spread if self._attempts else 0.0
+        return min(2.0 ** min(self._attempts - 1, 30), SLOWEST_RETRY) * self._spread if self._attempts else 0.0
 
     def expect_by(self, due: float) -> None:
         """A snapshot should come unasked (with the subscription), or will be needed, by then."""
         self.due = due
 
-    def lost(self) -> None:
+    def lost(self, now: float) -> None:
         """The connection is gone: nothing is known until a new snapshot."""
+        self._forgive(now)
         self.state, self.dirty, self.due, self._asked = BookState.WAITING, False, _FAR, False
         self._buffer = self._new_buffer()

@@ -52,10 +52,12 @@ class Fetch(Struct, frozen=True):
 
 
 class Reconnect(Struct, frozen=True):
-    """Give this connection up and make a new one, `after` seconds at the earliest."""
+    """Give this connection up and make a new one, `after` seconds at the earliest. `overlap`: it still serves for a while, so
+    that the new one is to be made first."""
 
     reason: str
     after: float = 0.0
+    overlap: bool = False
 
 
 Effect = Connect | Send | Fetch | Reconnect

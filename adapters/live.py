@@ -6,7 +6,7 @@ from typing import Literal
 from adapters.book import ANSWER_WITHIN, BookOptions, BookState, BookSync, Change, Snapshot, pairs
 from adapters.effects import Effect
 from adapters.errors import AdapterError, BookError, FrameError, VenueError
-from adapters.events import Book, BookDelta, Channel, Event, Gap, Side, Status, Ticker, Trade
+from adapters.events import Book, BookDelta, Channel, Event, Gap, Levels, Side, Status, Ticker, Trade
 from adapters.numbers import plain
 from adapters.subscriptions import State, Subscription, Subscriptions
 from adapters.venue import Venue
@@ -37,6 +37,7 @@ class LiveHandler:
         self.received = 0
         self.stray = 0
         self.repeated = 0
+        self.deltas = 0
         self.welcomed = welcomed
         self._ask_for_book = ask_for_book
         self._name = venue.name
@@ -44,6 +45,7 @@ class LiveHandler:
         self._options = options
         self._subscriptions = subscriptions
         self._trades = subscriptions.of("trades")
+        self._by_symbol = {subscription.symbol: subscription for subscription in self._trades.values()}
         self._tickers = subscriptions.of("tickers")
         self._orderbooks = subscriptions.of("orderbooks")
         depth = venue.depth_for(options.depth)
@@ -63,6 +65,8 @@ class LiveHandler:
         if subscription is None:
             self.stray += 1
             return
+        if not (price.replace(".", "", 1).isdecimal() and amount.replace(".", "", 1).isdecimal()):
+            price, amount = plain(price), plain(amount)  # before the number counts: what cannot be read is missing
         if subscription.state is not State.LIVE:
             self._went_live(subscription, in_turn=number == subscription.upcoming, numbered=isinstance(number, int))
         if isinstance(number, int):
@@ -74,9 +78,8 @@ class LiveHandler:
         elif not subscription.is_new(number):
             self.repeated += 1
             return
-        if not (price.replace(".", "", 1).isdecimal() and amount.replace(".", "", 1).isdecimal()):
-            price, amount = plain(price), plain(amount)
         subscription.heard = self.received
+        subscription.told += 1
         self.out.append(Trade(self._name, subscription.symbol, timestamp, self.received, number, price, amount, side))
 
     def _out_of_turn(self, subscription: Subscription, number: int) -> bool:
@@ -89,14 +92,22 @@ class LiveHandler:
             self.repeated += 1
             return False
         if upcoming is not None:
-            reason = "sequence" if subscription.hole is None else "disconnected"
+            reason = "sequence" if subscription.hole is None else subscription.hole_reason
             self._gap(subscription, reason, str(upcoming), str(number - 1))
-            subscription.late = set(range(upcoming, number)) if number - upcoming <= LATE_IDS_KEPT else set()
+        if upcoming is not None and 0 < number - upcoming <= LATE_IDS_KEPT:
+            subscription.late = set(range(upcoming, number))
+        else:
+            subscription.late, subscription.origin = set(), number
         subscription.upcoming = number + 1
         return True
 
     def past_trade(self, native: str, number: int | str, price: str, amount: str, side: Side, timestamp: int | None) -> None:
         pass  # a past trade is not news
+
+    def has_told(self, trade: Trade) -> bool:
+        """Whether this trade went out through here, as far as is remembered."""
+        subscription = self._by_symbol.get(trade.symbol)
+        return subscription is not None and subscription.has_told(trade.id)
 
     # Books ----------------------------------------------------------------------------------------------------------
 
@@ -126,6 +137,7 @@ class LiveHandler:
             if self._options.mode == "deltas":
                 bids, asks = pairs(applied.bids), pairs(applied.asks)
                 sequence = change.last
+                self.deltas += 1
                 self.out.append(
                     BookDelta(self._name, book.symbol, change.timestamp, self.received, bids, asks, sequence, before)
                 )
@@ -149,9 +161,14 @@ class LiveHandler:
         return book
 
     def _synced(self, book: BookSync) -> None:
-        self._status("book", book.symbol, "synced", f"sequence {book.book.sequence}")
+        sequence = book.book.sequence
+        self._status("book", book.symbol, "synced", "" if sequence is None else f"sequence {sequence}")
+        self.introduce(book)
+
+    def introduce(self, book: BookSync) -> None:
+        """Show a SYNCED book to readers who have nothing yet: where they are told its changes, with every known level."""
         if self._options.mode == "deltas":
-            self.base(book)
+            self._base(book)
         else:
             self.show(book)
 
@@ -162,20 +179,23 @@ class LiveHandler:
         except FrameError as error:
             self._doubt(book, error)
             return
-        book.dirty, book.next_view = False, self.now + self._options.interval
-        self.out.append(Book(self._name, book.symbol, book.timestamp, book.received, bids, asks, book.book.sequence))
+        self._emit(book, bids, asks)
         if book.book.is_shallow():
             book.refresh(self.now)
 
-    def base(self, book: BookSync) -> None:
+    def _emit(self, book: BookSync, bids: Levels, asks: Levels) -> None:
+        book.dirty, book.next_view = False, self.now + self._options.interval
+        self._orderbooks[book.native].told += 1
+        self.out.append(Book(self._name, book.symbol, book.timestamp, book.received, bids, asks, book.book.sequence))
+
+    def _base(self, book: BookSync) -> None:
         """Emit every known level of a SYNCED book, for readers of its changes to begin with."""
         try:
             bids, asks = book.book.whole()
         except FrameError as error:
             self._doubt(book, error)
             return
-        book.dirty, book.next_view = False, self.now + self._options.interval
-        self.out.append(Book(self._name, book.symbol, book.timestamp, book.received, bids, asks, book.book.sequence))
+        self._emit(book, bids, asks)
 
     def _doubt(self, book: BookSync, error: BookError | FrameError, change: Change | None = None) -> None:
         """The book is wrong, or may be: it goes RECOVERING alone, and the hole is told."""
@@ -185,13 +205,9 @@ class LiveHandler:
         was_shown = book.state is BookState.SYNCED
         book.fail(self.now, change)
         if was_shown:
-            since = book.received
-            self.out.append(
-                Gap(
-                    *(self._name, book.symbol, None, self.received, "orderbooks", trouble.reason),
-                    *(trouble.first_missing, trouble.last_missing, since, self.received),
-                )
-            )
+            subscription = self._orderbooks[book.native]
+            subscription.heard = book.received
+            self._gap(subscription, trouble.reason, trouble.first_missing, trouble.last_missing)
             self._status("book", book.symbol, "recovering", trouble.reason)
         if book.due <= self.now:
             self._ask_for_book(book)
@@ -206,6 +222,7 @@ class LiveHandler:
         if subscription.state is not State.LIVE:
             self._went_live(subscription)
         subscription.heard = self.received
+        subscription.told += 1
         numbers = {name: plain(text) for name, text in fields.items() if text}
         self.out.append(Ticker(self._name, subscription.symbol, timestamp, self.received, **numbers))
 
@@ -258,17 +275,14 @@ class LiveHandler:
 
     def _close_hole(self, subscription: Subscription) -> None:
         if subscription.hole is not None:
-            self._gap(subscription, "disconnected")
+            self._gap(subscription, subscription.hole_reason)
 
     def _gap(self, subscription: Subscription, reason: str, first: str | None = None, last: str | None = None) -> None:
         since = subscription.hole or subscription.heard or None
-        subscription.hole = None
-        self.out.append(
-            Gap(
-                *(self._name, subscription.symbol, None, self.received, subscription.channel, reason),
-                *(first, last, since, self.received),
-            )
-        )
+        subscription.hole, subscription.hole_reason = None, "disconnected"
+        subscription.gaps += 1
+        about = (self._name, subscription.symbol, None, self.received, subscription.channel, reason)
+        self.out.append(Gap(*about, first, last, since, self.received))
 
     def _status(
         self, scope: Literal["connection", "subscription", "book"], symbol: str | None, state: str, detail: str
@@ -287,7 +301,7 @@ class LiveHandler:
                 subscription.hole = self.received or None
         self._subscriptions.forget()
         for book in self.books.values():
-            book.lost()
+            book.lost(self.now)
 
     # Everything else ------------------------------------------------------------------------------------------------
 

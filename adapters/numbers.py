@@ -4,20 +4,30 @@ No Decimal and no float is printed back: a number leaves as the digits it came w
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from msgspec import Meta, Raw
 
 from adapters.errors import NumberError
+
+Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""An id, a sequence or nanoseconds as a venue sends it: what 64 bits hold, so that whatever is written out can be read."""
+Millis = Annotated[int, Meta(ge=0, lt=10**14)]
+"""Unix milliseconds, bounded so that their microseconds fit 64 bits."""
 
 ZEROS = frozenset({"0", *("0." + "0" * places for places in range(1, 41))})
 """Every plain spelling of nothing: an amount among these removes its level."""
 
 
 def is_plain(text: str) -> bool:
-    """Digits with at most one point: the one form that events carry."""
-    return text.replace(".", "", 1).isdecimal()
+    """ASCII digits with at most one point: the one form that events carry."""
+    return text.isascii() and text.replace(".", "", 1).isdecimal()
 
 
 def plain(token: str) -> str:
     """The same number as plain decimal text: `1e-7` -> `0.0000001`, `1.50E+3` -> `1500`, `"0.10"` stays. Raises NumberError."""
+    if not token.isascii():  # there are decimal digits of many scripts
+        raise NumberError(f"not a number: {token[:40]!r}")
     if token.replace(".", "", 1).isdecimal():
         return token
     sign, digits = ("-", token[1:]) if token[:1] == "-" else ("", token)
@@ -50,3 +60,17 @@ def micros(text: str) -> int:
         return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
     except (ValueError, TypeError) as error:  # TypeError: a time without its zone
         raise NumberError(f"not a time: {text[:40]!r}") from error
+
+
+def text(number: Raw) -> str | None:
+    """A bare number as its wire token; None where the venue sends null, or nothing."""
+    written = str(number, "utf-8")
+    return None if written in ("", "null") else written
+
+
+def micros_of_seconds(token: str) -> int:
+    """Unix seconds (`1762795433.9717445`; finer digits are cut) to integer microseconds UTC. Raises NumberError."""
+    whole, _, fraction = plain(token).partition(".")
+    if not whole.isdecimal() or len(whole) > 11:
+        raise NumberError(f"not a time: {token[:40]!r}")
+    return int(whole + fraction[:6].ljust(6, "0"))

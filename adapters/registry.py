@@ -4,7 +4,7 @@ from importlib import import_module
 
 from adapters.adapter import ExchangeAdapter
 
-_CLASSES = {"binance": "Binance"}
+_CLASSES = {"binance": "Binance", "kraken": "Kraken", "kucoin": "Kucoin", "okx": "Okx"}
 
 NAMES = tuple(sorted(_CLASSES))
 

@@ -10,6 +10,7 @@ QUIET_AFTER = 30.0
 """Seconds after its acknowledgement at which a subscription without data is called quiet: shown, not a fault."""
 
 _REMEMBERED_IDS = 256
+_REMEMBERED_REQUESTS = 256
 _NEVER = float("inf")
 
 
@@ -24,14 +25,14 @@ class State(StrEnum):
 class Subscription:
     """One channel of one market, and what is remembered of its data.
 
-    `heard`: when data last came; `hole`: since when it may be missing (both microseconds UTC; None while whole). `upcoming`:
-    the next trade number, where the venue counts without holes, and `late`: numbers reported missing that may still come;
-    `seen`: the last trade ids, where it does not.
+    `heard`: when data last came; `hole`: since when it may be missing (both microseconds UTC; None while whole). Where a venue
+    numbers trades without holes, `origin`..`upcoming` are those of this session, the last one excluded, and `late` the ones
+    reported missing that may still come; `seen`: the last trade ids, where it does not. `told`, `gaps`: events so far.
     """
 
     __slots__ = (
         *("attempts", "changed", "channel", "due", "heard", "hole", "late", "native", "reason", "seen"),
-        *("state", "symbol", "upcoming"),
+        *("gaps", "hole_reason", "origin", "state", "symbol", "told", "upcoming"),
     )
 
     def __init__(self, channel: Channel, symbol: str, native: str) -> None:
@@ -45,12 +46,23 @@ class Subscription:
         self.attempts = 0
         self.heard = 0
         self.hole: int | None = None
+        self.hole_reason = "disconnected"
+        self.told = 0
+        self.gaps = 0
+        self.origin: int | None = None
         self.upcoming: int | None = None
         self.late: set[int] = set()
         self.seen: dict[str, None] = {}
 
     def reject(self, reason: str, now: float) -> None:
         self.state, self.reason, self.changed, self.due = State.REJECTED, reason, now, _NEVER
+
+    def has_told(self, identifier: str) -> bool:
+        """Whether the trade of this id went out, as far as is remembered: all numbers of a session, else the last few ids."""
+        if self.upcoming is None or self.origin is None or not identifier.isdecimal():
+            return identifier in self.seen
+        number = int(identifier)
+        return self.origin <= number < self.upcoming and number not in self.late
 
     def is_new(self, identifier: str) -> bool:
         """Whether a trade id without an order of its own was not among the last few hundred."""
@@ -89,13 +101,20 @@ class Subscriptions:
     def requested(self, subscriptions: list[Subscription], request: str, now: float, due: float) -> None:
         """These were asked for under `request`; without an answer they are overdue at `due`."""
         self._requests[request] = subscriptions
+        if len(self._requests) > _REMEMBERED_REQUESTS:  # those whose answers name markets are never taken out
+            del self._requests[next(iter(self._requests))]
         for subscription in subscriptions:
             subscription.state, subscription.changed, subscription.due = State.REQUESTED, now, due
             subscription.attempts += 1
 
     def answered(self, channel: Channel | None, native: str | None, request: str | None) -> list[Subscription]:
-        """The subscriptions that an acknowledgement or refusal is about: the one it names, else all of its request."""
+        """The subscriptions that an acknowledgement or refusal is about: the one it names, else all of its request.
+
+        Where it names a market but no channel, its request, if known, tells the channel.
+        """
         if native is not None:
+            if channel is None and request in self._requests:
+                return [found for found in self._requests[request] if found.native == native]
             kinds = (channel,) if channel else CHANNELS
             return [found for kind in kinds if (found := self._all.get((kind, native))) is not None]
         if request is not None:

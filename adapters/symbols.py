@@ -46,6 +46,20 @@ def parse(symbol: str) -> Symbol:
     return Symbol(*match.groups())
 
 
+def spot(symbol: str) -> Symbol:
+    """The same for a spot market. Raises SymbolError for any other, which a venue's spot name must never stand for."""
+    parts = parse(symbol)
+    if not parts.is_spot:
+        raise SymbolError(f"{symbol} is no spot market")
+    return parts
+
+
+def cut(native: str, delimiter: str) -> str | None:
+    """`BTC-USDT` to `BTC/USDT`; None where the name has not exactly two parts."""
+    base, _, quote = native.partition(delimiter)
+    return f"{base}/{quote}" if base and quote and delimiter not in quote else None
+
+
 def split(native: str, quotes: tuple[str, ...] = QUOTES) -> str | None:
     """`BTCUSDT` to `BTC/USDT` by the known quote assets; None where none fits."""
     name = native.upper()

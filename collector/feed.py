@@ -43,6 +43,15 @@ _REFUSALS = {
 }
 
 
+class Counts(Struct):
+    """Of all connections of an exchange in this process, since its start."""
+
+    frames: int = 0
+    sessions: int = 0
+    refused: int = 0
+    errors: dict[str, int] = {}
+
+
 class Surroundings(Struct):
     """What all connections of one exchange in this process share: its limits are an address's, not a connection's."""
 
@@ -51,6 +60,7 @@ class Surroundings(Struct):
     breaker: Breaker
     route: Route
     random: Random
+    counts: Counts
     open_connections: int = 0
 
 
@@ -60,15 +70,6 @@ class Ended(Struct, frozen=True):
     code: int
     reason: str
     pause: float = 0.0
-
-
-class Counts(Struct):
-    """Since the connection's feed was made."""
-
-    frames: int = 0
-    sessions: int = 0
-    refused: int = 0
-    errors: dict[str, int] = {}
 
 
 class _Socket(WSListener):
@@ -108,11 +109,11 @@ class Feed:
 
     def __init__(self, adapter: ExchangeAdapter, around: Surroundings, put: Put, status: Callable[[Status], None]) -> None:
         self.adapter = adapter
-        self.counts = Counts()
+        self.counts = around.counts
         self.is_open = False
         self._around = around
-        self._put = put
-        self._status = status
+        self.put = put
+        self.status = status
         self._receive = adapter.receive
         self._backoff = Backoff(around.random)
         self._frames = Window(adapter.venue.limits.frames)
@@ -144,7 +145,7 @@ class Feed:
         ended = Ended(ABNORMAL, "stopped")
         transport: WSTransport | None = None
         try:
-            self._do_all(self.adapter.start(monotonic()))
+            self.do(self.adapter.start(monotonic()))
             asked = await self._asked_address()
             if asked is not None:
                 transport = await self._connect(asked)
@@ -160,7 +161,7 @@ class Feed:
             self._around.rest.forget(self)
             if not self._is_proven and not self._around.open_connections:
                 self._around.breaker.failed(monotonic())
-            self._do_all(self.adapter.lost(ended.code, ended.reason, monotonic()))
+            self.do(self.adapter.lost(ended.code, ended.reason, monotonic()))
             if transport is not None:
                 await _close(transport)
 
@@ -214,13 +215,13 @@ class Feed:
         self.is_open, self._opened_at = True, monotonic()
         self._around.open_connections += 1
         self._sending = asyncio.create_task(self._send(transport))
-        self._do_all(self.adapter.connected(self._opened_at))
+        self.do(self.adapter.connected(self._opened_at))
         self._schedule_tick(self._ended)
 
     def received(self, payload: bytes, received: int) -> None:
         """One data frame."""
         self.counts.frames += 1
-        put = self._put
+        put = self.put
         for output in self._receive(payload, received):
             if type(output) in _EVENTS:
                 put(output)  # type: ignore[arg-type]
@@ -240,7 +241,7 @@ class Feed:
         if session.done():
             return
         now = monotonic()
-        self._do_all(self.adapter.tick(now))
+        self.do(self.adapter.tick(now))
         if not self._is_proven and now - self._opened_at >= PROVEN_AFTER:
             self._is_proven = True
             self._around.breaker.succeeded()
@@ -261,7 +262,8 @@ class Feed:
             else:
                 transport.send(WSMsgType.BINARY, send.frame)
 
-    def _do_all(self, outputs: list[Output]) -> None:
+    def do(self, outputs: list[Output]) -> None:
+        """Whatever an input to the adapter gave, in order."""
         for output in outputs:
             self._do(output)
 
@@ -277,16 +279,18 @@ class Feed:
             case Connect():
                 if not self._address.done():
                     self._address.set_result(output)
+            case Reconnect(overlap=True):
+                self.adapter.ends_at = monotonic()
             case Reconnect():
                 self.end(Ended(1000, output.reason, output.after))
             case Status():
                 self._tell(output)
-                self._status(output)
+                self.status(output)
             case _:
-                self._put(output)
+                self.put(output)
 
     def _replier(self, key: tuple[str, ...]) -> Reply:
-        return lambda answer: self._do_all(self.adapter.fetched(key, answer, monotonic()))
+        return lambda answer: self.do(self.adapter.fetched(key, answer, monotonic()))
 
     # What a person is told.
 

@@ -28,11 +28,10 @@ _encoder = msgspec.json.Encoder()
 class Lane:
     """One stream: what waits to become a batch, and the batches that wait to be acknowledged."""
 
-    def __init__(self, index: int, added: Callable[["Lane"], None]) -> None:
+    def __init__(self, index: int, added: Callable[["Lane", Event], None]) -> None:
         self.index = index
         self.sender = Sender(MemoryHold())
         self.pending = Pending()
-        self.last: Event | None = None
         self._added = added
         self._timer: asyncio.TimerHandle | None = None
 
@@ -47,9 +46,8 @@ class Lane:
             self._timer = None
         events = self.pending.take()
         if events:
-            self.last = events[-1]
             self._add(events)
-            self._added(self)
+            self._added(self, events[-1])
 
     def _add(self, events: list[Event]) -> None:
         body = _encoder.encode(events)
@@ -62,12 +60,16 @@ class Lane:
 
 
 class Outbox:
-    """Implements Sink. `wake(lane)` is called when a lane has something to send."""
+    """Implements Sink. `wake(lane)` is called when a lane has something to send.
+
+    `lags`: by exchange, milliseconds from the venue's time to ours, of the last event of the last batch.
+    """
 
     def __init__(self, lanes: int, wake: Callable[[Lane], None]) -> None:
         self.lanes = [Lane(index, self._added) for index in range(lanes)]
         self.acked_events = 0
         self.pressure = Pressure.NONE
+        self.lags: dict[str, float] = {}
         self._wake = wake
         self._all_acked = asyncio.Event()
 
@@ -96,7 +98,9 @@ class Outbox:
     def status(self, status: Status) -> None:
         """A master is not told: its lake holds data, and the state of the collecting side has its own endpoint."""
 
-    def _added(self, lane: Lane) -> None:
+    def _added(self, lane: Lane, last: Event) -> None:
+        if last.timestamp is not None:
+            self.lags[last.exchange] = (last.received - last.timestamp) / 1000
         self._all_acked.clear()
         self._follow_pressure()
         self._wake(lane)

@@ -72,9 +72,9 @@ class MasterSettings(BaseSettings):
 Model = TypeVar("Model", bound=BaseSettings)
 
 
-def load(model: type[Model], file: Path, **options: Any) -> Model:
-    """Read and check the configuration. Raises ConfigError, with every fault that can be found at once."""
-    content = _content(file)
+def load(model: type[Model], source: Path | dict[str, Any], **options: Any) -> Model:
+    """Read and check the configuration, of a file or given. Raises ConfigError, with every fault that can be found at once."""
+    content = source if isinstance(source, dict) else _content(source)
 
     class FromFile(model):  # type: ignore[misc, valid-type]
         @classmethod
@@ -141,4 +141,4 @@ def _keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
             annotation = model.model_fields[part].annotation
             inner = [each for each in (annotation, *getattr(annotation, "__args__", ())) if isinstance(each, type)]
             model = next(each for each in inner if issubclass(each, BaseModel))
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

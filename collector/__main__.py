@@ -1,0 +1,138 @@
+"""python -m collector: collect what config.json names, and hand it to the master."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+from aiohttp import web
+from rich.console import Console
+
+from collector import __version__
+from collector.plan import plan
+from collector.settings import Settings, json_schema, load
+from master.log import configure
+from master.settings import ConfigError
+
+log = structlog.get_logger(room="collector")
+
+FAULTY, FAILED = 2, 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    if options.schema:
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    try:
+        settings = load(options.config, options.exchange)
+        return _run(settings, options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return FAULTY
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m collector", description="Collects market data of many exchanges.")
+    parser.add_argument("--config", type=Path, default=Path("config.json"), help="the configuration (default: %(default)s)")
+    parser.add_argument("--exchange", nargs="+", metavar="NAME", help="only these exchanges of the configuration")
+    parser.add_argument("--simulator", metavar="URL", help="use the simulator there instead of the real exchanges")
+    parser.add_argument("--demo", action="store_true", help="no master: a live table, or JSON lines into a pipe")
+    parser.add_argument("--check", action="store_true", help="check the configuration and print the plan; connect to nothing")
+    parser.add_argument("--live", action="store_true", help="with --check: try each exchange")
+    parser.add_argument("--seconds", type=float, help="end by itself after so long")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of the configuration, for editors")
+    parser.add_argument("--version", action="version", version=__version__)
+    return parser
+
+
+def _run(settings: Settings, options: argparse.Namespace) -> int:
+    if options.check:
+        return _check(settings, options)
+    configure(debug=settings.debug.log)
+    if options.demo or settings.master.demo:
+        from collector.demo import show  # noqa: PLC0415
+
+        return _until_told(lambda stop: show(settings, options.simulator, stop), options.seconds)
+    return _until_told(lambda stop: _collect(settings, options.simulator, stop), options.seconds)
+
+
+def _check(settings: Settings, options: argparse.Namespace) -> int:
+    from collector.check import findings, plan_table  # noqa: PLC0415
+
+    console = Console(soft_wrap=True)
+    console.print(plan_table(_plan(settings)))
+    if not options.live:
+        return 0
+
+    async def live() -> bool:
+        is_well = True
+        async for finding in findings(settings, options.simulator):
+            is_well &= not finding.wrong
+            console.print(f"[bold]{finding.name}[/] {'[red]trouble[/]' if finding.wrong else '[green]ok[/]'}", finding.seen)
+            for line in finding.wrong:
+                console.print(f"  {line}", markup=False, highlight=False)
+        return is_well
+
+    return 0 if uvloop.run(live()) else FAILED
+
+
+def _plan(settings: Settings) -> list[Any]:
+    return plan(settings, os.cpu_count() or 1, socket.gethostname())
+
+
+def _until_told(body: Callable[[asyncio.Event], Coroutine[Any, Any, int | None]], seconds: float | None) -> int:
+    """Run until SIGINT or SIGTERM, or for `seconds`."""
+
+    async def run() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        if seconds is not None:
+            loop.call_later(seconds, stop.set)
+        return await body(stop) or 0
+
+    return uvloop.run(run())
+
+
+async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Event) -> int:
+    from collector.metrics import Picture, application  # noqa: PLC0415
+    from collector.supervisor import Supervisor  # noqa: PLC0415
+    from collector.worker import Assignment  # noqa: PLC0415
+
+    master = settings.master
+    supervisor = Supervisor(
+        [
+            Assignment(each, master.url, master.key.get_secret_value(), master.connections, simulator, settings.debug.log)
+            for each in _plan(settings)
+        ]
+    )
+    runner = web.AppRunner(application(Picture(supervisor.workers)), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.monitor.host, settings.monitor.port).start()
+        log.info("collecting", exchanges=len(settings.enabled), monitor="http://{}:{}".format(*runner.addresses[0][:2]))
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError(
+            f"monitor.port: {settings.monitor.host}:{settings.monitor.port} cannot be listened on "
+            f"({error.strerror}); is a collector running already? Else choose another port"
+        ) from error
+    try:
+        await supervisor.run(stop)
+    finally:
+        await runner.cleanup()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

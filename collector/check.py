@@ -1,0 +1,154 @@
+"""`--check`: what the configuration would do, and with --live whether each venue can be reached, in words for a person."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
+from time import monotonic, time
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+from picows import WSError, WSHandshakeError, WSListener, ws_connect
+from rich.table import Table
+
+from adapters import registry
+from adapters.effects import Answer, Connect, Fetch
+from adapters.errors import AdapterError
+from adapters.events import CHANNELS
+from adapters.live import Output
+from collector.exchange import route_to
+from collector.feed import CONNECT_WITHIN, explain, refusal
+from collector.plan import WorkerPlan
+from collector.rest import Route
+from collector.settings import Exchange, Settings
+
+CLOCK_TOLERANCE = 5.0
+"""Seconds by which our clock may differ from a venue's; its Date header has whole seconds."""
+
+
+def plan_table(plans: list[WorkerPlan]) -> Table:
+    """Exchange, channel, connections, pairs on each, worker."""
+    table = Table(title="plan", title_justify="left")
+    for heading in ("exchange", "channel", "connections", "pairs", "pairs on each", "worker"):
+        table.add_column(heading, justify="left" if heading in ("exchange", "channel", "worker") else "right")
+    for worker in plans:
+        for part in worker.exchanges:
+            for channel in CHANNELS:
+                sizes = [len(chunk.symbols) for chunk in part.chunks if chunk.channel == channel]
+                if sizes:
+                    row = (part.name, channel, len(sizes), sum(sizes), _run_lengths(sizes), worker.name)
+                    table.add_row(*map(str, row))
+    return table
+
+
+def _run_lengths(sizes: list[int]) -> str:
+    """`10 10 10 4` as `3 x 10, 4`."""
+    runs: list[tuple[int, int]] = []
+    for size in sizes:
+        if runs and runs[-1][1] == size:
+            runs[-1] = (runs[-1][0] + 1, size)
+        else:
+            runs.append((1, size))
+    return ", ".join(str(size) if count == 1 else f"{count} x {size}" for count, size in runs)
+
+
+class Finding(Struct):
+    """One exchange: what is wrong (nothing: all is well), and what was seen."""
+
+    name: str
+    wrong: list[str]
+    seen: list[str]
+
+
+async def findings(settings: Settings, simulator: str | None) -> AsyncIterator[Finding]:
+    """Try each venue: its REST, its clock, its list of markets, its WebSocket."""
+    route = route_to(simulator)
+    timeout = aiohttp.ClientTimeout(total=CONNECT_WITHIN)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        tries = [asyncio.create_task(_Try(exchange, session, route).run()) for exchange in settings.enabled]
+        for each in asyncio.as_completed(tries):
+            yield await each
+
+
+class _Try:
+    """One attempt at one exchange."""
+
+    def __init__(self, exchange: Exchange, session: aiohttp.ClientSession, route: Route) -> None:
+        self._exchange = exchange
+        self._session = session
+        self._route = route
+        self._adapter = registry.adapter(exchange.name)([])
+        self._finding = Finding(exchange.name, [], [])
+
+    async def run(self) -> Finding:
+        await self._list_markets()
+        await self._open_socket()
+        return self._finding
+
+    async def _fetch(self, fetch: Fetch) -> Answer:
+        """Raises aiohttp.ClientError, OSError, TimeoutError."""
+        request = fetch.request
+        began = monotonic()
+        async with self._session.request(request.method, self._route(request.url), headers=request.headers) as response:
+            body = await response.read()
+            if response.status >= 400:
+                self._finding.wrong.append(f"REST answers HTTP {response.status}: {body[:120].decode(errors='replace')}")
+            elif "Date" in response.headers:
+                self._compare_clocks(response.headers["Date"])
+            self._finding.seen.append(f"REST in {(monotonic() - began) * 1000:.0f} ms")
+            return Answer(response.status, body, 0)
+
+    def _compare_clocks(self, date: str) -> None:
+        ahead = time() - parsedate_to_datetime(date).timestamp()
+        if abs(ahead) > CLOCK_TOLERANCE:
+            self._finding.wrong.append(
+                f"our clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the venue's: set it (NTP)"
+            )
+
+    async def _list_markets(self) -> None:
+        try:
+            answer = await self._fetch(self._adapter.instruments_request())
+            if answer.status >= 400:
+                return
+            markets = {each.symbol: each for each in self._adapter.parse_instruments(answer.body)}
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._finding.wrong.append(f"REST: {explain(error.__cause__ or error)}")
+        except (AdapterError, msgspec.MsgspecError) as error:
+            self._finding.wrong.append(f"REST answers something else than a list of markets: {error}")
+        else:
+            self._finding.seen.append(f"{len(markets):,} markets")
+            wanted = {symbol for channel in CHANNELS for symbol in self._exchange.pairs.of(channel)}
+            for symbol in sorted(wanted):
+                if symbol not in markets:
+                    self._finding.wrong.append(f"{symbol} is not listed")
+                elif not markets[symbol].active:
+                    self._finding.wrong.append(f"{symbol} is not trading now ({markets[symbol].state})")
+
+    async def _open_socket(self) -> None:
+        try:
+            connect = await self._address()
+            if connect is None:
+                return
+            began = monotonic()
+            async with asyncio.timeout(CONNECT_WITHIN):
+                url = self._exchange.url or self._route(connect.url)
+                transport, _ = await ws_connect(WSListener, url, extra_headers=connect.headers, max_redirects=0)
+            transport.disconnect()
+            self._finding.seen.append(f"WebSocket in {(monotonic() - began) * 1000:.0f} ms")
+        except WSHandshakeError as error:
+            self._finding.wrong.append(f"WebSocket: {refusal(error).reason}")
+        except (WSError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._finding.wrong.append(f"WebSocket: {explain(error.__cause__ or error)}")
+
+    async def _address(self) -> Connect | None:
+        """What the adapter wants to connect to, with the fetches that it needs for that."""
+        outputs: list[Output] = self._adapter.start(monotonic())
+        while outputs:
+            output = outputs.pop(0)
+            if isinstance(output, Connect):
+                return output
+            if isinstance(output, Fetch):
+                outputs += self._adapter.fetched(output.key, await self._fetch(output), monotonic())
+            elif isinstance(output, AdapterError):
+                self._finding.wrong.append(f"WebSocket: no address to connect to: {output}")
+        return None

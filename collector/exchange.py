@@ -1,0 +1,161 @@
+"""One exchange (or one part of it) in this process: its limits, its instrument list, its chunks, and how it is doing."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from random import Random
+from time import monotonic
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+import structlog
+from msgspec import Struct
+
+from adapters import registry
+from adapters.book import BookState
+from adapters.errors import AdapterError
+from adapters.subscriptions import State
+from adapters.symbols import Instrument
+from collector import plan
+from collector.chunk import Chunk
+from collector.feed import Counts, Feed, Surroundings
+from collector.limits import Backoff, Breaker, Window
+from collector.rest import RestClient, Route
+from collector.sink import Sink
+
+log = structlog.get_logger(room="exchange")
+
+LIST_WITHIN = 10.0
+"""Seconds that connections wait for the instrument list; later it is told to those that have begun without it."""
+
+
+class ExchangeState(Struct):
+    """How one exchange is doing; counts since the start of the process."""
+
+    name: str
+    connections: int
+    connections_wanted: int
+    pairs: dict[str, int]
+    rejected: dict[str, str]
+    events: dict[str, int]
+    gaps: int
+    books: int
+    books_synced: int
+    frames: int
+    sessions: int
+    refused: int
+    errors: dict[str, int]
+    stray: int
+    repeated: int
+    lag_ms: float | None = None
+
+
+def route_to(simulator: str | None) -> Route:
+    """Every address as it is, or below `simulator` as `<simulator>/<real host>/<path>`."""
+    if simulator is None:
+        return lambda url: url
+    base = urlsplit(simulator)
+
+    def route(url: str) -> str:
+        parts = urlsplit(url)
+        scheme = {"wss": "ws", "https": "http"}.get(parts.scheme, parts.scheme)
+        query = f"?{parts.query}" if parts.query else ""
+        return f"{scheme}://{base.netloc}{base.path.rstrip('/')}/{parts.hostname}{parts.path}{query}"
+
+    return route
+
+
+class Exchange:
+    """Runs the chunks of one plan."""
+
+    def __init__(
+        self,
+        assigned: plan.ExchangePlan,
+        sink: Sink,
+        session: aiohttp.ClientSession,
+        route: Route,
+        missing_since: int | None = None,
+    ) -> None:
+        self.name = assigned.name
+        self._class = registry.adapter(assigned.name)
+        self._plan = assigned
+        self._missing_since = missing_since
+        self._instruments: Mapping[str, Instrument] | None = None
+        limits = self._class.venue.limits
+        random = Random()  # noqa: S311 (jitter)
+        rest = RestClient(session, limits, route, assigned.share)
+        connects = Window(limits.connects, assigned.share)
+        self._around = Surroundings(rest, connects, Breaker(), self._own_route(route), random, Counts())
+        self._sink = sink
+        self._put = sink.open(assigned.name, self._republish)
+        self._chunks: list[Chunk] = []
+
+    def _own_route(self, route: Route) -> Route:
+        """The configured address stands for the venue's own WebSocket address."""
+        usual, own = self._class.venue.websocket, self._plan.url
+        return (lambda url: own if url == usual else route(url)) if own else route
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._around.rest.run())
+            listing = tasks.create_task(self._list())
+            await asyncio.wait([listing], timeout=LIST_WITHIN)
+            self._chunks = [Chunk(self._maker(pairs), self._put, self._sink.status) for pairs in self._plan.chunks]
+            for chunk in self._chunks:
+                tasks.create_task(chunk.run())
+
+    async def _list(self) -> None:
+        """Get the list of markets, however long it takes."""
+        backoff = Backoff(self._around.random, base=1.0, cap=300.0)
+        while True:
+            try:
+                answer = await self._around.rest.fetch(self._class.instruments_request())
+                found = {each.symbol: each for each in self._class.parse_instruments(answer.body)}
+            except (AdapterError, msgspec.MsgspecError) as error:
+                log.warning("no instrument list; will ask again", exchange=self.name, reason=str(error)[:300])
+                await asyncio.sleep(backoff.after_failure(0.0))
+            else:
+                self._instruments = found
+                for chunk in self._chunks:
+                    chunk.feed.do(chunk.feed.adapter.listed(found, monotonic()))
+                return
+
+    def _maker(self, pairs: plan.Chunk) -> Callable[[], Feed]:
+        wanted = [(pairs.channel, symbol) for symbol in pairs.symbols]
+
+        def make() -> Feed:
+            adapter = self._class(wanted, self._plan.options, self._instruments, self._missing_since)
+            self._missing_since = None if self._chunks else self._missing_since  # only the first connections follow that hole
+            return Feed(adapter, self._around, self._put, self._sink.status)
+
+        return make
+
+    def _republish(self, symbol: str) -> None:
+        for chunk in self._chunks:
+            chunk.feed.do(chunk.feed.adapter.republish(symbol))
+
+    def state(self) -> ExchangeState:
+        counts = self._around.counts
+        totals = sum((chunk.totals for chunk in self._chunks), Counter())
+        subscriptions = [each for chunk in self._chunks for each in chunk.feed.adapter.subscriptions]
+        books = [book for chunk in self._chunks for book in chunk.feed.adapter.live.books.values()]
+        states = Counter(each.state for each in subscriptions)
+        return ExchangeState(
+            name=self.name,
+            connections=self._around.open_connections,
+            connections_wanted=len(self._plan.chunks),
+            pairs={state.value: states[state] for state in State},
+            rejected={f"{each.channel} {each.symbol}": each.reason for each in subscriptions if each.state is State.REJECTED},
+            events={name: totals[name] for name in ("trades", "orderbooks", "deltas", "tickers")},
+            gaps=totals["gaps"],
+            books=len(books),
+            books_synced=sum(book.state is BookState.SYNCED for book in books),
+            frames=counts.frames,
+            sessions=counts.sessions,
+            refused=counts.refused,
+            errors=dict(counts.errors),
+            stray=totals["stray"],
+            repeated=totals["repeated"],
+        )

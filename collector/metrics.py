@@ -1,0 +1,189 @@
+"""What the collector knows of itself: the words of all workers as one picture, as /health (JSON) and /metrics (Prometheus)."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from collector.worker import WorkerState
+
+if TYPE_CHECKING:
+    from collector.supervisor import Worker
+
+Count = tuple[str, str, str]
+"""Exchange ("" for the whole process), what is counted, and its label."""
+
+EVENT_COUNTS = ("trades", "orderbooks", "deltas", "tickers")
+STARTING = 30.0
+"""Seconds after the start in which what is missing may still be coming."""
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SINGLE = {
+    "gaps": "Holes in the data, each written as a gap",
+    "frames": "Data frames received",
+    "sessions": "Connections opened",
+    "refused": "Connections that the venue refused",
+    "stray": "Data of markets nobody asked for",
+    "repeated": "Trades that came twice, told once",
+}
+
+
+def counts(state: WorkerState) -> Counter[Count]:
+    """Everything of a worker's state that only ever rises."""
+    total: Counter[Count] = Counter({("", "acked", ""): state.acked})
+    total.update({("", "losses", reason): number for reason, number in state.losses.items()})
+    for exchange in state.exchanges:
+        total.update({(exchange.name, "events", channel): number for channel, number in exchange.events.items()})
+        total.update({(exchange.name, "errors", kind): number for kind, number in exchange.errors.items()})
+        total.update({(exchange.name, what, ""): getattr(exchange, what) for what in _SINGLE})
+    return total
+
+
+def exchanges_of(states: Iterable[WorkerState], totals: Counter[Count]) -> dict[str, dict[str, Any]]:
+    """Each exchange as it stands, over all workers that have a part of it."""
+    exchanges: dict[str, dict[str, Any]] = {}
+    for state in states:
+        for each in state.exchanges:
+            entry = exchanges.setdefault(each.name, _entry(each.name, totals))
+            for gauge in ("connections", "connections_wanted", "books", "books_synced"):
+                entry[gauge] += getattr(each, gauge)
+            entry["lag_ms"] = each.lag_ms if each.lag_ms is not None else entry["lag_ms"]
+            entry["rejected"] |= each.rejected
+            entry["pairs"] = dict(Counter(entry["pairs"]) + Counter(each.pairs))
+    return dict(sorted(exchanges.items()))
+
+
+def _entry(name: str, totals: Counter[Count]) -> dict[str, Any]:
+    """One exchange in /health: what rises, and zeros for what is to be added up."""
+    errors = {label: number for (exchange, what, label), number in totals.items() if (exchange, what) == (name, "errors")}
+    return {
+        "connections": 0,
+        "connections_wanted": 0,
+        "pairs": {},
+        "books": 0,
+        "books_synced": 0,
+        "lag_ms": None,
+        "events": {channel: totals[name, "events", channel] for channel in EVENT_COUNTS},
+        "errors": errors,
+        **{what: totals[name, what, ""] for what in _SINGLE},
+        "rejected": {},
+    }
+
+
+class Picture(Collector):
+    """Of all workers, whenever it is asked."""
+
+    def __init__(self, workers: "list[Worker]") -> None:
+        self._workers = workers
+        self._started = monotonic()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    @property
+    def _totals(self) -> Counter[Count]:
+        return sum((worker.past + (counts(worker.state) if worker.state else Counter()) for worker in self._workers), Counter())
+
+    def health(self) -> dict[str, Any]:
+        """`status`: "ok"; "starting"; "degraded" while a worker, a venue connection or the master is missing."""
+        states = [worker.state for worker in self._workers if worker.state is not None]
+        totals = self._totals
+        exchanges = exchanges_of(states, totals)
+        return {
+            "status": self._status(exchanges, states),
+            "uptime": round(monotonic() - self._started, 1),
+            "acked": totals["", "acked", ""],
+            "waiting": sum(state.waiting for state in states),
+            "waiting_bytes": sum(state.waiting_bytes for state in states),
+            "losses": {reason: number for (_, what, reason), number in totals.items() if what == "losses"},
+            "workers": [
+                {
+                    "name": worker.name,
+                    "pid": worker.state.pid if worker.state else None,
+                    "up": worker.is_up,
+                    "restarts": worker.restarts,
+                    "master_connections": worker.state.master_connections if worker.state else 0,
+                }
+                for worker in self._workers
+            ],
+            "exchanges": exchanges,
+        }
+
+    def _status(self, exchanges: dict[str, dict[str, Any]], states: list[WorkerState]) -> str:
+        is_whole = all(worker.is_up for worker in self._workers) and all(state.master_connections for state in states)
+        is_whole &= all(each["connections"] >= each["connections_wanted"] for each in exchanges.values())
+        if is_whole and exchanges:
+            return "ok"
+        return "degraded" if monotonic() - self._started > STARTING else "starting"
+
+    def exposition(self) -> bytes:
+        """The text form of all metrics."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        health, totals = self.health(), self._totals
+        yield GaugeMetricFamily(
+            "collector_up", "1 while everything that is wanted is there", value=float(health["status"] == "ok")
+        )
+        yield GaugeMetricFamily("collector_waiting_events", "Events not yet acknowledged", value=health["waiting"])
+        yield GaugeMetricFamily(
+            "collector_waiting_bytes", "Bytes of batches not yet acknowledged", value=health["waiting_bytes"]
+        )
+        restarts = sum(worker.restarts for worker in self._workers)
+        yield CounterMetricFamily("collector_worker_restarts", "Worker processes that ended and were restarted", value=restarts)
+        yield CounterMetricFamily("collector_acked_events", "Events durable at the master", value=health["acked"])
+        yield from _gauges(health["exchanges"])
+        yield from _counters(totals)
+
+
+def _gauges(exchanges: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+    connections = GaugeMetricFamily("collector_connections", "Open venue connections", labels=["exchange"])
+    wanted = GaugeMetricFamily("collector_connections_wanted", "Venue connections of the plan", labels=["exchange"])
+    pairs = GaugeMetricFamily("collector_subscriptions", "Subscriptions by state", labels=["exchange", "state"])
+    books = GaugeMetricFamily("collector_books", "Order books of the plan", labels=["exchange"])
+    synced = GaugeMetricFamily("collector_books_synced", "Order books in step with their venue", labels=["exchange"])
+    lag = GaugeMetricFamily("collector_lag_seconds", "From the venue's time to ours", labels=["exchange"])
+    for name, entry in exchanges.items():
+        connections.add_metric([name], entry["connections"])
+        wanted.add_metric([name], entry["connections_wanted"])
+        books.add_metric([name], entry["books"])
+        synced.add_metric([name], entry["books_synced"])
+        if entry["lag_ms"] is not None:
+            lag.add_metric([name], entry["lag_ms"] / 1000)
+        for state, number in entry["pairs"].items():
+            pairs.add_metric([name, state], number)
+    yield from (connections, wanted, pairs, books, synced, lag)
+
+
+def _counters(totals: Counter[Count]) -> Iterator[Metric]:
+    events = CounterMetricFamily("collector_events", "Events told", labels=["exchange", "channel"])
+    errors = CounterMetricFamily("collector_errors", "Errors of venues and frames", labels=["exchange", "kind"])
+    losses = CounterMetricFamily("collector_losses", "Events conflated or dropped for want of room", labels=["reason"])
+    labelled = {"events": events, "errors": errors}
+    singles = {what: CounterMetricFamily(f"collector_{what}", text, labels=["exchange"]) for what, text in _SINGLE.items()}
+    for (exchange, what, label), number in sorted(totals.items()):
+        if what in labelled:
+            labelled[what].add_metric([exchange, label], number)
+        elif what in singles:
+            singles[what].add_metric([exchange], number)
+        elif what == "losses":
+            losses.add_metric([label], number)
+    yield from (events, errors, losses, *singles.values())
+
+
+def application(picture: Picture) -> web.Application:
+    """/health answers 200 whenever it can: whether the collector is well is in the body (a restart would help nobody)."""
+
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response(picture.health())
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=picture.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+    app = web.Application()
+    app.add_routes([web.get("/health", health), web.get("/metrics", metrics)])
+    return app

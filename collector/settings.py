@@ -1,0 +1,153 @@
+"""config.json as the collector reads it: what to ask of which exchange. Checked whole, before anything is started."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from adapters import registry
+from adapters.errors import SymbolError
+from adapters.events import CHANNELS, Channel
+from adapters.symbols import parse
+from master.settings import ConfigError, Master, Section, Server
+from master.settings import load as load_model
+
+
+class Pairs(Section):
+    """Canonical symbols, such as `BTC/USDT`. An empty list means none."""
+
+    trades: tuple[str, ...] = ()
+    orderbooks: tuple[str, ...] = ()
+    tickers: tuple[str, ...] = ()
+
+    def of(self, channel: Channel) -> tuple[str, ...]:
+        symbols: tuple[str, ...] = getattr(self, channel)
+        return symbols
+
+
+class Chunking(Section):
+    """How many pairs share a connection; where it is left out, the venue's own habit."""
+
+    trades_per_connection: int | None = Field(default=None, ge=1)
+    orderbooks_per_connection: int | None = Field(default=None, ge=1)
+    tickers_per_connection: int | None = Field(default=None, ge=1)
+
+    def of(self, channel: Channel) -> int | None:
+        size: int | None = getattr(self, f"{channel}_per_connection")
+        return size
+
+
+class Orderbook(Section):
+    depth: int = Field(default=20, ge=1, description="levels a side of each view")
+    update_interval_ms: int = Field(default=1000, ge=0, description="time between views of a book; 0: after each change")
+    mode: Literal["views", "deltas"] = Field(default="views", description="deltas: every change of a book as well")
+
+
+class Exchange(Section):
+    name: str
+    enabled: bool = True
+    pairs: Pairs = Pairs()
+    chunking: Chunking = Chunking()
+    orderbook: Orderbook = Orderbook()
+    url: str | None = Field(default=None, pattern=r"^wss?://", description="another WebSocket address of this venue")
+    workers: int = Field(default=1, ge=1, le=64, description="processes among which this exchange is split")
+
+
+class Debug(Section):
+    raw: bool = Field(default=False, description="keep every frame in <server.data>/raw, in the format that `decode` reads")
+    log: bool = Field(default=False, description="log at debug level")
+
+
+class Monitor(Section):
+    """Where the collector itself answers /health and /metrics."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8768, ge=0, le=65535, description="0: the system chooses")
+
+
+class Settings(BaseSettings):
+    """The whole of config.json."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="COLLECTOR_", env_nested_delimiter="__", extra="forbid", frozen=True, populate_by_name=True
+    )
+
+    editor_schema: str | None = Field(default=None, alias="$schema", description="for editors: config.schema.json")
+    master: Master = Master()
+    exchanges: tuple[Exchange, ...] = ()
+    workers: int | None = Field(default=None, ge=1, le=256, description="processes; as many as there are cores where left out")
+    server: Server = Server()
+    monitor: Monitor = Monitor()
+    debug: Debug = Debug()
+
+    @property
+    def enabled(self) -> tuple[Exchange, ...]:
+        return tuple(exchange for exchange in self.exchanges if exchange.enabled)
+
+
+def load(source: Path | dict[str, Any], only: list[str] | None = None, **options: Any) -> Settings:
+    """Read and check the configuration; `only` these exchanges are enabled. Raises ConfigError with every fault."""
+    settings = load_model(Settings, source, **options)
+    faults = [*_faults(settings), *_unknown(settings, only or [])]
+    if faults:
+        raise ConfigError(*faults)
+    if only:
+        chosen = tuple(each.model_copy(update={"enabled": each.name in only}) for each in settings.exchanges)
+        settings = settings.model_copy(update={"exchanges": chosen})
+    if not any(exchange.pairs.of(channel) for exchange in settings.enabled for channel in CHANNELS):
+        raise ConfigError("exchanges: none is enabled and has pairs, so that there is nothing to collect")
+    return settings
+
+
+def _unknown(settings: Settings, only: list[str]) -> Iterator[str]:
+    configured = [exchange.name for exchange in settings.exchanges]
+    for name in only:
+        if name not in configured:
+            yield f"--exchange {name}: not in the configuration; there are {', '.join(configured)}"
+
+
+def _faults(settings: Settings) -> Iterator[str]:
+    """What only somebody who knows the venues can find."""
+    names = Counter(exchange.name for exchange in settings.exchanges)
+    for index, exchange in enumerate(settings.exchanges):
+        where = f"exchanges[{index}]"
+        if exchange.name not in registry.NAMES:
+            yield f"{where}.name: unknown exchange {exchange.name!r}; known are {', '.join(registry.NAMES)}"
+            continue
+        if names[exchange.name] > 1:
+            yield f"{where}.name: {exchange.name} stands {names[exchange.name]} times; give each exchange one entry"
+        yield from _venue_faults(exchange, where)
+        for channel in CHANNELS:
+            yield from _pair_faults(exchange.pairs.of(channel), f"{where}.pairs.{channel}")
+
+
+def _venue_faults(exchange: Exchange, where: str) -> Iterator[str]:
+    venue = registry.adapter(exchange.name).venue
+    try:
+        venue.depth_for(exchange.orderbook.depth)
+    except SymbolError as error:
+        yield f"{where}.orderbook.depth: {error}"
+    for channel in CHANNELS:
+        size, most = exchange.chunking.of(channel), venue.limits.topics_per_connection
+        if size is not None and size > most:
+            yield f"{where}.chunking.{channel}_per_connection: {exchange.name} takes at most {most} on a connection, not {size}"
+
+
+def _pair_faults(symbols: tuple[str, ...], where: str) -> Iterator[str]:
+    for index, symbol in enumerate(symbols):
+        try:
+            if not parse(symbol).is_spot:
+                yield f"{where}[{index}]: {symbol} is no spot pair; derivatives are not collected yet"
+        except SymbolError as error:
+            yield f"{where}[{index}]: {error}"
+        if symbol in symbols[:index]:
+            yield f"{where}[{index}]: {symbol} stands twice"
+
+
+def json_schema() -> dict[str, Any]:
+    """config.schema.json, for editors."""
+    schema = Settings.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "config.json", **schema}

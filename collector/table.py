@@ -1,0 +1,60 @@
+"""The live table that a person watches: a row for each exchange."""
+
+from typing import Any
+
+from rich.table import Table
+
+_RATES = ("trades", "orderbooks", "deltas", "tickers")
+
+
+class Rates:
+    """Events a second, from successive totals."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[float, int]] = {}
+        self._rates: dict[str, float] = {}
+
+    def of(self, name: str, total: int, now: float) -> float:
+        at, before = self._before.get(name, (now, total))
+        if now - at >= 1.0 or name not in self._before:
+            self._rates[name] = (total - before) / (now - at) if now > at else 0.0
+            self._before[name] = (now, total)
+        return self._rates.get(name, 0.0)
+
+
+def render(exchanges: dict[str, dict[str, Any]], stored: dict[str, int], rates: Rates, now: float, title: str) -> Table:
+    """`exchanges` as in /health of the collector; `stored`: rows by exchange as the master counts them (empty in demo mode)."""
+    table = Table(title=title, title_justify="left", expand=False)
+    for heading in ("exchange", "connections", "live", "quiet", "waiting", "rejected", "events/s", "books", "gaps", "lag ms"):
+        table.add_column(heading, justify="left" if heading == "exchange" else "right", no_wrap=True)
+    table.add_column("told", justify="right")
+    if stored:
+        table.add_column("stored", justify="right")
+    for name, each in exchanges.items():
+        table.add_row(name, *_cells(name, each, rates, now), *([f"{stored.get(name, 0):,}"] if stored else []))
+    return table
+
+
+def _cells(name: str, each: dict[str, Any], rates: Rates, now: float) -> list[str]:
+    pairs = each["pairs"]
+    waiting = pairs.get("requested", 0) + pairs.get("acked", 0)
+    told = sum(each["events"].values())
+    missing = each["connections"] < each["connections_wanted"]
+    unsynced = each["books_synced"] < each["books"]
+    lag = "" if each["lag_ms"] is None else f"{each['lag_ms']:,.0f}"
+    return [
+        _mark(f"{each['connections']}/{each['connections_wanted']}", "red" if missing else ""),
+        str(pairs.get("live", 0)),
+        str(pairs.get("quiet", 0)),
+        _mark(str(waiting), "yellow" if waiting else ""),
+        _mark(str(pairs.get("rejected", 0)), "red" if pairs.get("rejected") else ""),
+        f"{rates.of(name, told, now):,.0f}",
+        _mark(f"{each['books_synced']}/{each['books']}", "yellow" if unsynced else ""),
+        _mark(str(each["gaps"]), "yellow" if each["gaps"] else ""),
+        lag,
+        f"{told:,}",
+    ]
+
+
+def _mark(text: str, style: str) -> str:
+    return f"[{style}]{text}[/]" if style else text

@@ -1,0 +1,122 @@
+"""One process: the exchanges of its plan, an outbox and its connections to the master, and a link to the supervisor."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+import structlog
+from msgspec import Struct
+from msgspec.structs import replace
+
+from collector.exchange import Exchange, ExchangeState, route_to
+from collector.master_pool import MasterPool
+from collector.plan import ExchangePlan, WorkerPlan
+from collector.sink import Sink
+from master.log import configure
+
+log = structlog.get_logger(room="worker")
+
+REPORT_EVERY = 0.5
+DRAIN_WITHIN = 10.0
+
+
+class Assignment(Struct, frozen=True):
+    """Everything a worker process is told. The key passes through memory only: never an argument, never the environment."""
+
+    plan: WorkerPlan
+    master_url: str
+    master_key: str
+    master_connections: int
+    simulator: str | None
+    debug: bool
+    missing_since: int | None = None
+
+
+class WorkerState(Struct):
+    """What a worker tells its supervisor twice a second. Counts are since its start."""
+
+    name: str
+    pid: int
+    exchanges: list[ExchangeState]
+    acked: int = 0
+    waiting: int = 0
+    waiting_bytes: int = 0
+    master_connections: int = 0
+    losses: dict[str, int] = {}
+
+
+decode_state: msgspec.json.Decoder[WorkerState] = msgspec.json.Decoder(WorkerState)
+_encode = msgspec.json.Encoder().encode
+
+
+@asynccontextmanager
+async def running(
+    plans: tuple[ExchangePlan, ...], sink: Sink, simulator: str | None, missing_since: int | None = None
+) -> AsyncIterator[list[Exchange]]:
+    """Run these exchanges for as long as the context is open."""
+    connector = aiohttp.TCPConnector(limit_per_host=8)
+    async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "market-data-collector"}) as session:
+        route = route_to(simulator)
+        exchanges = [Exchange(each, sink, session, route, missing_since) for each in plans]
+        async with asyncio.TaskGroup() as tasks:
+            started = [tasks.create_task(exchange.run()) for exchange in exchanges]
+            try:
+                yield exchanges
+            finally:
+                for task in started:
+                    task.cancel()
+
+
+async def work(assignment: Assignment, link: socket.socket) -> None:
+    """The whole life of a worker process: until SIGTERM, or until its supervisor is gone; then it drains."""
+    configure(debug=assignment.debug, component=assignment.plan.name)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    reader, writer = await asyncio.open_connection(sock=link)
+    watching = asyncio.create_task(_watch(reader, stop))
+    pool = MasterPool(assignment.master_url, assignment.master_key, assignment.plan.name, assignment.master_connections)
+    sending = asyncio.create_task(pool.run())
+    gc.freeze()  # what the imports made is not looked through again
+    try:
+        async with running(assignment.plan.exchanges, pool.outbox, assignment.simulator, assignment.missing_since) as exchanges:
+            while not stop.is_set():
+                writer.write(_encode(_state(assignment, exchanges, pool)) + b"\n")
+                await asyncio.wait([asyncio.ensure_future(stop.wait()), sending], timeout=REPORT_EVERY)
+                if sending.done():
+                    sending.result()
+        if not await pool.outbox.drain(DRAIN_WITHIN):
+            log.error("ended with events that the master did not acknowledge in time", events=pool.outbox.held_events)
+        writer.write(_encode(_state(assignment, exchanges, pool)) + b"\n")
+        await writer.drain()
+    except ConnectionError:
+        log.warning("the supervisor is gone")
+    finally:
+        watching.cancel()
+        sending.cancel()
+        await asyncio.gather(watching, sending, return_exceptions=True)
+
+
+async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
+    """A supervisor that is gone closes the link."""
+    await reader.read()
+    stop.set()
+
+
+def _state(assignment: Assignment, exchanges: list[Exchange], pool: MasterPool) -> WorkerState:
+    outbox = pool.outbox
+    return WorkerState(
+        name=assignment.plan.name,
+        pid=os.getpid(),
+        exchanges=[replace(exchange.state(), lag_ms=outbox.lags.get(exchange.name)) for exchange in exchanges],
+        acked=outbox.acked_events,
+        waiting=outbox.held_events,
+        waiting_bytes=outbox.held_bytes,
+        master_connections=pool.live,
+        losses=dict(outbox.losses),
+    )

@@ -1,0 +1,1 @@
+"""The tests of the collector, room by room."""

@@ -1,0 +1,1 @@
+"""What a venue says means: tests of the pure room, driven with bytes and time."""

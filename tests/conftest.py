@@ -1,0 +1,16 @@
+"""How hard the properties are tried: `HYPOTHESIS_PROFILE=soak` tries for hours what the suite tries for seconds."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "fast",
+    max_examples=50,
+    stateful_step_count=40,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("soak", max_examples=5000, stateful_step_count=100, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
