@@ -251,7 +251,7 @@ class ExchangeAdapter(ABC):
             self._requests += 1
             request = str(self._requests)
             self.live.effect(self.subscribe(batch[0].channel, [each.native for each in batch], request))
-            patience = self.venue.ack_within * min(2.0 ** batch[0].attempts, SLOWEST_ASK / self.venue.ack_within)
+            patience = min(self.venue.ack_within * 2.0 ** min(batch[0].attempts, 30), SLOWEST_ASK)
             due = self.live.now + patience + position * pace.seconds / pace.count
             self.subscriptions.requested(batch, request, self.live.now, due)
             if not self.venue.acks:

@@ -65,7 +65,8 @@ class LiveHandler:
         if subscription is None:
             self.stray += 1
             return
-        if not (price.replace(".", "", 1).isdecimal() and amount.replace(".", "", 1).isdecimal()):
+        is_read = price.replace(".", "", 1).isdecimal() and amount.replace(".", "", 1).isdecimal()
+        if not (is_read and price.isascii() and amount.isascii()):
             price, amount = plain(price), plain(amount)  # before the number counts: what cannot be read is missing
         if subscription.state is not State.LIVE:
             self._went_live(subscription, in_turn=number == subscription.upcoming, numbered=isinstance(number, int))
@@ -86,12 +87,16 @@ class LiveHandler:
         """A trade whose number is not the next one: whether it is told. A jump ahead is a gap."""
         upcoming = subscription.upcoming
         if upcoming is not None and upcoming - RENUMBERED_BELOW < number < upcoming:
+            if subscription.hole is not None:
+                subscription.state = State.ACKED  # it proves nothing about the hole: the next trade is the first again
             if number in subscription.late:
                 subscription.late.discard(number)
                 return True
             self.repeated += 1
             return False
-        if upcoming is not None:
+        if upcoming is not None and number < upcoming:
+            self._gap(subscription, "renumbered")
+        elif upcoming is not None:
             reason = "sequence" if subscription.hole is None else subscription.hole_reason
             self._gap(subscription, reason, str(upcoming), str(number - 1))
         if upcoming is not None and 0 < number - upcoming <= LATE_IDS_KEPT:
@@ -262,6 +267,8 @@ class LiveHandler:
         """This pair cannot be had; said once, with the reason."""
         if subscription.state is not State.REJECTED:
             subscription.reject(reason, self.now)
+            if subscription.hole is not None:
+                self._gap(subscription, subscription.hole_reason, ends=False)
             self._status("subscription", subscription.symbol, "rejected", f"{subscription.channel}: {reason}")
 
     def _went_live(self, subscription: Subscription, *, in_turn: bool = False, numbered: bool = False) -> None:
@@ -277,12 +284,14 @@ class LiveHandler:
         if subscription.hole is not None:
             self._gap(subscription, subscription.hole_reason)
 
-    def _gap(self, subscription: Subscription, reason: str, first: str | None = None, last: str | None = None) -> None:
+    def _gap(
+        self, subscription: Subscription, reason: str, first: str | None = None, last: str | None = None, *, ends: bool = True
+    ) -> None:
         since = subscription.hole or subscription.heard or None
         subscription.hole, subscription.hole_reason = None, "disconnected"
         subscription.gaps += 1
         about = (self._name, subscription.symbol, None, self.received, subscription.channel, reason)
-        self.out.append(Gap(*about, first, last, since, self.received))
+        self.out.append(Gap(*about, first, last, since, self.received if ends else None))
 
     def _status(
         self, scope: Literal["connection", "subscription", "book"], symbol: str | None, state: str, detail: str

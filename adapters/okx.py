@@ -243,7 +243,7 @@ class Okx(ExchangeAdapter):
         elif event == "error":
             self._tell_error(message, say)
         elif message.code == _CLOSES_SOON:
-            say.effect(Reconnect(message.msg or "the venue announces an upgrade"))
+            say.effect(Reconnect(message.msg or "the venue announces an upgrade", overlap=True))
         elif event not in ("unsubscribe", "login", "channel-conn-count"):
             say.error(VenueError(f"{event}: {message.msg} (code {message.code})"))
 

@@ -1,5 +1,6 @@
 """Every adapter against traffic that its venue really sent: each expected fact, and each recorded session from end to end."""
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -7,17 +8,18 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import msgspec
 import orjson
 import pytest
 
 from adapters import registry
 from adapters.adapter import ExchangeAdapter
 from adapters.book import BookState
-from adapters.decode import Decoded, Line, Replay, decode_raw, read
-from adapters.events import Gap
+from adapters.decode import Decoded, Line, Replay, decode_raw, identify, read
+from adapters.events import Event, Gap
 from adapters.kraken import Kraken
 from adapters.okx import Okx
-from tests.adapters.driving import VIEWS, Driver, of, sent
+from tests.adapters.driving import VIEWS, Driver, every_channel, of, sent
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
 """Beside the repository; they are not part of it, since not all of them may be published."""
@@ -25,7 +27,7 @@ CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
 pytestmark = pytest.mark.skipif(not CAPTURES.is_dir(), reason=f"no captures at {CAPTURES}")
 
 Fact = dict[str, Any]
-Event = dict[str, Any]
+Told = dict[str, Any]
 
 EVENTS = {"trade": "trade", "bbo": "ticker", "ticker": "ticker"}
 OTHER_DATA = {
@@ -79,7 +81,7 @@ def are_levels(fact: list[list[Any]], told: list[tuple[str, str]]) -> bool:
     )
 
 
-def has_side(fact: Fact, event: Event, side: str) -> bool:
+def has_side(fact: Fact, event: Told, side: str) -> bool:
     told = event[side]
     if f"n_{side}" in fact and int(fact[f"n_{side}"]) != len(told):
         return False
@@ -89,7 +91,7 @@ def has_side(fact: Fact, event: Event, side: str) -> bool:
     return side not in fact or are_levels(fact[side], told)
 
 
-def is_about(fact: Fact, event: Event) -> bool:
+def is_about(fact: Fact, event: Told) -> bool:
     """The market, where the message itself names it, and the time of what happened."""
     if fact.get("native") != "NONE" and any(name in fact and fact[name] != event[name] for name in ("symbol", "native")):
         return False
@@ -98,7 +100,7 @@ def is_about(fact: Fact, event: Event) -> bool:
     return "ts_ms" not in fact or (event["timestamp"] is not None and event["timestamp"] // 1000 == int(fact["ts_ms"]))
 
 
-def is_told(fact: Fact, event: Event) -> bool:
+def is_told(fact: Fact, event: Told) -> bool:
     if not is_about(fact, event):
         return False
     if fact["type"] == "book":
@@ -172,6 +174,39 @@ def test_no_real_message_is_an_error(path: Path) -> None:
     assert [error for error in errors if not error.startswith("refused")] == ["FrameError: a message of no known kind"] * len(
         retired
     )
+
+
+# Spoilt messages ----------------------------------------------------------------------------------------------------
+
+WRONG: tuple[Any, ...] = (None, True, -1, 1.5, 10**30, "", "x", "1e999", "\u0661", [], [[]], [None], {}, {"a": 1})
+
+
+def spoilt(message: Any) -> Iterator[Any]:
+    """The message with each of its values in turn replaced by a wrong one, or left out."""
+    yield from WRONG
+    if isinstance(message, dict):
+        for key, value in message.items():
+            yield {name: each for name, each in message.items() if name != key}
+            yield from (message | {key: wrong} for wrong in spoilt(value))
+    elif isinstance(message, list):
+        for index, value in enumerate(message[:2]):
+            yield from ([*message[:index], wrong, *message[index + 1 :]] for wrong in spoilt(value))
+
+
+@pytest.mark.parametrize("path", [path for path in files("*.ndjson") if path.stat().st_size < 20_000], ids=name_of)
+def test_a_spoilt_message_is_at_most_a_typed_error(path: Path) -> None:
+    adapter_class = adapter_of(path)
+    driver = Driver(adapter_class, every_channel("BTC/USDT", "BTC/USD"))
+    distinct = {line.data[:40]: line for line in lines_of(path) if line.kind in ("recv", "http")}
+    for line in distinct.values():
+        key = identify(adapter_class, line) if line.kind == "http" else None
+        if key == ("instruments",):
+            continue
+        for message in spoilt(json.loads(line.data)):
+            data = json.dumps(message).encode()
+            for output in driver.answer(key, data) if key is not None else driver.hear(data):
+                if isinstance(output, Event):
+                    orjson.dumps(msgspec.to_builtins(output))  # whatever came in, what goes out can be written
 
 
 # Recorded sessions --------------------------------------------------------------------------------------------------

@@ -1,0 +1,259 @@
+"""What was asked of a venue and what became of it; only a missing acknowledgement is asked for again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.adapter import SLOWEST_ASK
+from adapters.events import Gap, Status
+from adapters.subscriptions import QUIET_AFTER, State, Subscription, Subscriptions
+from adapters.symbols import Instrument
+from tests.adapters.puppet import VENUE, Session, acked, asked, only, puppet, refused, ticker, trade
+
+BTC = ("trades", "BTC/USDT")
+ETH = ("trades", "ETH/USDT")
+
+
+def instrument(symbol: str, *, active: bool = True, native: str | None = None) -> Instrument:
+    return Instrument(symbol, native or symbol.replace("/", ""), active, "TRADING" if active else "HALT")
+
+
+class TestAsking:
+    def test_nothing_is_asked_before_the_connection_is_open(self) -> None:
+        session = Session(BTC)
+        assert asked(session.adapter.start(session.now), "subscribe") == []
+        assert len(asked(session.adapter.connected(session.now), "subscribe")) == 1
+
+    def test_nothing_is_asked_before_a_welcome_where_the_venue_greets(self) -> None:
+        session = Session(BTC, adapter=puppet(greets=True))
+        assert asked(session.open(), "subscribe") == []
+        assert len(asked(session.say(("welcomed", {})), "subscribe")) == 1
+
+    def test_a_frame_asks_for_one_channel_and_no_more_than_the_venue_takes(self) -> None:
+        wanted = [BTC, ETH, ("trades", "SOL/USDT"), ("orderbooks", "BTC/USDT"), ("tickers", "BTC/USDT")]
+        frames = asked(Session(*wanted).open(), "subscribe")
+        assert [(channel, natives) for _, channel, natives, _ in frames] == [
+            ("trades", ["BTCUSDT", "ETHUSDT"]),
+            ("trades", ["SOLUSDT"]),
+            ("orderbooks", ["BTCUSDT"]),
+            ("tickers", ["BTCUSDT"]),
+        ]
+        assert len({request for _, _, _, request in frames}) == 4
+
+    def test_the_venue_s_own_name_goes_before_the_rule(self) -> None:
+        session = Session(BTC, instruments={"BTC/USDT": instrument("BTC/USDT", native="XBTUSDT")})
+        assert asked(session.open(), "subscribe")[0][2] == ["XBTUSDT"]
+
+
+class TestLife:
+    def test_requested_then_acked_then_live(self) -> None:
+        session = Session(BTC)
+        (_, _, _, request), *_ = asked(session.open(), "subscribe")
+        assert session.state() is State.REQUESTED
+        session.say(acked(request))
+        assert session.state() is State.ACKED
+        session.say(trade())
+        assert session.state() is State.LIVE
+
+    def test_an_ack_may_name_the_market_alone(self) -> None:
+        session = Session(BTC, ETH)
+        session.open()
+        session.say(acked(channel="trades", native="ETHUSDT"))
+        assert (session.state(), session.state(market="ETHUSDT")) == (State.REQUESTED, State.ACKED)
+
+    def test_an_ack_that_names_no_channel_is_about_the_request_it_names(self) -> None:
+        session = Session(BTC, ("tickers", "BTC/USDT"))
+        (_, _, _, request), *_ = asked(session.open(), "subscribe")
+        session.say(acked(request, native="BTCUSDT"))
+        assert (session.state(), session.state("tickers")) == (State.ACKED, State.REQUESTED)
+
+    def test_data_stands_for_an_ack_that_never_came(self) -> None:
+        session = Session(BTC)
+        session.open()
+        session.say(trade())
+        assert session.state() is State.LIVE
+        assert asked(session.wait(600.0, 1.0), "subscribe") == []
+
+    def test_where_the_venue_acknowledges_nothing_it_counts_as_acked(self) -> None:
+        session = Session(BTC, adapter=puppet(acks=False))
+        session.open()
+        assert session.state() is State.ACKED
+
+    def test_without_data_it_is_quiet_after_a_while_and_that_is_no_fault(self) -> None:
+        session = Session(BTC)
+        session.open_and_ack()
+        session.wait(QUIET_AFTER - 1.5)
+        assert session.state() is State.ACKED
+        outputs = session.wait(3.0)
+        assert session.state() is State.QUIET
+        assert asked(outputs, "subscribe") == []
+        session.say(trade())
+        assert session.state() is State.LIVE
+
+    def test_a_market_once_live_is_never_quiet(self) -> None:
+        session = Session(BTC)
+        session.open_and_ack()
+        session.say(trade())
+        session.wait(2 * QUIET_AFTER)
+        assert session.state() is State.LIVE
+
+    def test_data_nobody_asked_for_is_counted_and_changes_nothing(self) -> None:
+        session = Session(BTC)
+        session.open_and_ack()
+        assert session.say(trade(market="DOGEUSDT"), ticker(market="BTCUSDT")) == []
+        assert session.adapter.totals()["stray"] == 2
+
+    def test_a_connection_is_settled_when_every_subscription_is_answered(self) -> None:
+        session = Session(BTC, ETH)
+        assert not session.adapter.is_settled
+        session.open()
+        session.say(acked(channel="trades", native="BTCUSDT"))
+        assert not session.adapter.is_settled
+        session.say(refused("no such pair", channel="trades", native="ETHUSDT"))
+        assert session.adapter.is_settled
+        session.lose()
+        assert not session.adapter.is_settled
+
+
+class TestRefusals:
+    def test_a_refused_pair_is_rejected_once_with_the_reason_and_the_rest_flows_on(self) -> None:
+        session = Session(BTC, ETH)
+        session.open()
+        outputs = session.say(refused("unknown symbol", channel="trades", native="ETHUSDT"), acked(channel="trades", native="BTCUSDT"))
+        (status,) = only(outputs, Status)
+        assert (status.scope, status.symbol, status.state, status.detail) == (
+            *("subscription", "ETH/USDT", "rejected"),
+            "trades: unknown symbol",
+        )
+        assert only(session.say(refused("unknown symbol", channel="trades", native="ETHUSDT")), Status) == []
+        assert session.subscription(market="ETHUSDT").reason == "unknown symbol"
+        assert session.say(trade())
+
+    def test_a_refused_request_rejects_all_that_it_asked_for(self) -> None:
+        session = Session(BTC, ETH, ("tickers", "BTC/USDT"))
+        (_, _, _, request), *_ = asked(session.open(), "subscribe")
+        session.say(refused("malformed", request=request))
+        assert (session.state(), session.state(market="ETHUSDT")) == (State.REJECTED, State.REJECTED)
+        assert session.state("tickers") is State.REQUESTED
+
+    def test_a_refusal_that_names_nothing_is_an_error_of_the_venue(self) -> None:
+        session = Session(BTC)
+        session.open()
+        (error,) = session.say(refused("too fast"))
+        assert (type(error).__name__, str(error)) == ("VenueError", "too fast")
+        assert session.state() is State.REQUESTED
+
+    def test_a_rejected_pair_is_not_asked_for_again(self) -> None:
+        session = Session(BTC, ETH)
+        session.open()
+        session.say(refused("no", channel="trades", native="ETHUSDT"), acked(channel="trades", native="BTCUSDT"))
+        assert asked(session.wait(600.0, 1.0), "subscribe") == []
+        session.lose()
+        (frame,) = asked(session.open(), "subscribe")
+        assert frame[2] == ["BTCUSDT"]
+
+    def test_the_instrument_list_rejects_what_the_venue_does_not_list_or_trade(self) -> None:
+        listed = {"BTC/USDT": instrument("BTC/USDT"), "ETH/USDT": instrument("ETH/USDT", active=False)}
+        session = Session(BTC, ETH, ("trades", "FOO/USDT"), instruments=listed)
+        details = {status.symbol: status.detail for status in only(session.open(), Status) if status.scope == "subscription"}
+        assert details["ETH/USDT"] == "trades: puppet does not trade it now (HALT)"
+        assert details["FOO/USDT"] == "trades: puppet does not list FOO/USDT"
+        assert "BTC/USDT" not in details
+
+    def test_a_list_that_comes_later_rejects_as_well(self) -> None:
+        session = Session(BTC, ETH)
+        session.open_and_ack()
+        (status,) = only(session.adapter.listed({"BTC/USDT": instrument("BTC/USDT")}, session.now), Status)
+        assert (status.symbol, status.state) == ("ETH/USDT", "rejected")
+        assert session.adapter.listed({"BTC/USDT": instrument("BTC/USDT")}, session.now) == []
+
+    def test_a_market_that_is_refused_after_a_reconnect_leaves_its_hole_behind(self) -> None:
+        session = Session(BTC)
+        session.open_and_ack()
+        session.say(trade("a"))
+        heard = session.received
+        session.lose()
+        session.now += 5
+        (_, _, _, request), *_ = asked(session.open(), "subscribe")
+        (gap,) = only(session.say(refused("delisted", request=request)), Gap)
+        assert (gap.symbol, gap.channel, gap.since, gap.until) == ("BTC/USDT", "trades", heard, None)
+
+
+class TestRetries:
+    def test_only_a_missing_ack_is_asked_for_again(self) -> None:
+        session = Session(BTC, ETH, ("trades", "SOL/USDT"))
+        first, _ = asked(session.open(), "subscribe")
+        session.say(acked(first[3]))
+        (again,) = asked(session.wait(VENUE.ack_within + 3), "subscribe")
+        assert again[2] == ["SOLUSDT"]
+
+    def test_a_late_ack_of_an_earlier_request_counts(self) -> None:
+        session = Session(BTC)
+        (first,) = asked(session.open(), "subscribe")
+        assert asked(session.wait(VENUE.ack_within + 3), "subscribe")
+        session.say(acked(first[3]))
+        assert session.state() is State.ACKED
+        assert asked(session.wait(600.0, 1.0), "subscribe") == []
+
+    def test_pauses_grow_to_a_ceiling_and_never_end(self) -> None:
+        session = Session(BTC, adapter=puppet(keepalive=VENUE.keepalive.__class__(None, 1e9)))
+        session.open()
+        times = []
+        for _ in range(4 * 3600):
+            if asked(session.wait(1.0, 1.0), "subscribe"):
+                times.append(session.now)
+        pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        assert pauses == sorted(pauses)
+        assert pauses[0] == pytest.approx(2 * VENUE.ack_within, abs=1.5)
+        assert pauses[-1] == pytest.approx(SLOWEST_ASK, abs=1.5)
+        assert session.now - times[-1] <= SLOWEST_ASK
+
+    def test_a_venue_that_never_acknowledges_is_asked_for_weeks(self) -> None:
+        session = Session(BTC, adapter=puppet(keepalive=VENUE.keepalive.__class__(None, 1e9)))
+        session.open()
+        assert len(asked(session.wait(1500 * SLOWEST_ASK, SLOWEST_ASK), "subscribe")) > 1400
+
+    def test_what_waits_its_turn_in_the_venue_s_pace_is_not_yet_overdue(self) -> None:
+        wanted = [("trades", f"COIN{number}/USDT") for number in range(100)]
+        session = Session(*wanted)  # type: ignore[arg-type]
+        frames = asked(session.open(), "subscribe")
+        assert len(frames) == 50
+        again = asked(session.wait(VENUE.ack_within + 2.0), "subscribe")
+        assert len(again) < 8, "frame 50 leaves 25 seconds after the first, and its answer is due after that"
+
+    def test_a_reconnect_asks_for_everything_anew(self) -> None:
+        session = Session(BTC, ETH)
+        session.open_and_ack()
+        session.say(trade())
+        session.lose()
+        assert session.state() is State.REQUESTED
+        (frame,) = asked(session.open(), "subscribe")
+        assert frame[2] == ["BTCUSDT", "ETHUSDT"]
+
+    def test_nothing_is_asked_while_there_is_no_connection(self) -> None:
+        session = Session(BTC, ("orderbooks", "BTC/USDT"))
+        session.open()
+        session.lose()
+        assert session.wait(600.0, 1.0) == []
+
+
+# The parts ---------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 400).map(str), max_size=1000))
+def test_a_repeat_within_the_last_few_hundred_ids_is_known(identifiers: list[str]) -> None:
+    subscription = Subscription("trades", "BTC/USDT", "BTCUSDT")
+    told: list[str] = []
+    for identifier in identifiers:
+        recent = told[-256:]
+        assert subscription.is_new(identifier) == (identifier not in recent)
+        if identifier not in recent:
+            told.append(identifier)
+    assert len(subscription.seen) <= 256
+
+
+def test_subscriptions_are_counted_by_state() -> None:
+    subscriptions = Subscriptions([Subscription("trades", "BTC/USDT", "BTCUSDT"), Subscription("tickers", "BTC/USDT", "BTCUSDT")])
+    subscriptions.acked(next(iter(subscriptions)), 0.0)
+    assert len(subscriptions) == 2
+    assert subscriptions.counts() == {State.ACKED: 1, State.REQUESTED: 1}
