@@ -19,22 +19,31 @@ def main(arguments: list[str] | None = None) -> int:
     decoding.add_argument("exchange")
     decoding.add_argument("file", type=Path, help="the recording; - reads standard input")
     decoding.add_argument("--raw", action="store_true", help="what each frame itself says, with no state required")
-    decoding.add_argument("--depth", type=int, default=20, help="levels a side of the book views (default %(default)s)")
+    decoding.add_argument("--depth", type=_levels, default=20, help="levels a side of the book views (default %(default)s)")
     options = parser.parse_args(arguments)
     if options.command == "list":
         print("\n".join(registry.NAMES))
         return 0
     try:
         return _decode(options)
+    except BrokenPipeError:
+        raise
     except (AdapterError, registry.UnknownExchangeError, OSError, UnicodeDecodeError) as error:
         print(f"{options.file}: {error}" if not isinstance(error, OSError) else error, file=sys.stderr)
         return 2
 
 
+def _levels(text: str) -> int:
+    levels = int(text)
+    if levels < 1:
+        raise argparse.ArgumentTypeError("at least 1 level is needed")
+    return levels
+
+
 def _decode(options: argparse.Namespace) -> int:
     adapter = registry.adapter(options.exchange)
     text = sys.stdin.read() if str(options.file) == "-" else options.file.read_text(encoding="utf-8")
-    lines = read(text.splitlines())
+    lines = read(text.removesuffix("\n").split("\n") if text else [])  # other line ends may stand inside a line's texts
     decoded = decode_raw(adapter, lines) if options.raw else decode(adapter, lines, options.depth)
     for each in decoded:
         sys.stdout.buffer.write(orjson.dumps({"line": each.line, "events": each.events, "errors": each.errors}) + b"\n")

@@ -50,8 +50,9 @@ class ExchangeAdapter(ABC):
         self.subscriptions = Subscriptions(
             Subscription(channel, symbol, names.get(symbol) or self.native(symbol)) for channel, symbol in wanted
         )
-        for subscription in self.subscriptions:
-            subscription.hole, subscription.hole_reason = missing_since, "collector restarted"
+        if missing_since is not None:
+            for subscription in self.subscriptions:
+                subscription.hole, subscription.hole_reason = missing_since, "collector restarted"
         self.depth = self.venue.depth_for(options.depth)
         self.live = LiveHandler(self.venue, self.subscriptions, options, self._ask_for_book, self._welcomed)
         self.ends_at = _NEVER
@@ -83,8 +84,8 @@ class ExchangeAdapter(ABC):
         """The frame that asks for these, at most `limits.topics_per_frame` of them."""
 
     @abstractmethod
-    def unsubscribe(self, channel: Channel, natives: list[str], request: str) -> Send:
-        """The frame that ends these."""
+    def unsubscribe(self, channel: Channel, natives: list[str], request: str) -> Send | None:
+        """The frame that ends these; None where there is nothing to end, as for channels whose id was never told."""
 
     @abstractmethod
     def parse(self, frame: bytes, say: Handler) -> None:
@@ -111,7 +112,8 @@ class ExchangeAdapter(ABC):
         """Its answer. Raises FetchError."""
 
     def connect(self) -> Effect:
-        """How to come by a connection: a Connect, or a Fetch whose answer makes one."""
+        """How to come by a connection: a Connect, or a Fetch whose answer makes one. Asked for each connection anew, so that
+        a venue's file begins here what belongs to one: channel numbers, a numbering of all messages."""
         return Connect(self.venue.websocket)
 
     def ping(self) -> Send | None:
@@ -152,11 +154,15 @@ class ExchangeAdapter(ABC):
             live.error(error)
         except _UNREADABLE as error:
             live.error(FrameError(f"{error} in {frame[:80]!r}"))
-        return live.emitted()
+        out, live.out = live.out, []
+        return out
 
     def fetched(self, key: tuple[str, ...], answer: Answer | FetchError, now: float) -> list[Output]:
         """The answer to a Fetch, or why there is none."""
         self.live.now = now
+        book = self.live.books.get(key[-1]) if key[0] == "book" else None
+        if book is not None and not book.is_asked_for:
+            return []  # it was asked for on a connection that is gone
         try:
             if isinstance(answer, FetchError):
                 raise answer
@@ -274,7 +280,9 @@ class ExchangeAdapter(ABC):
             self.live.effect(self.book_request(book.native))
         else:
             self._requests += 1
-            self.live.effect(self.unsubscribe("orderbooks", [book.native], str(self._requests)))
+            end = self.unsubscribe("orderbooks", [book.native], str(self._requests))
+            if end is not None:
+                self.live.effect(end)
             self._ask([subscription])
         book.asked(self.live.now)
 

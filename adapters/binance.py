@@ -123,7 +123,6 @@ class DepthView(Struct, gc=False):
 
 
 class Wrapped(Struct, gc=False):
-    stream: str
     data: Event
 
 
@@ -234,12 +233,15 @@ class Binance(ExchangeAdapter):
             event = _wrapped.decode(frame).data
         except ValidationError:
             self._parse_other(frame, say)
+            return
+        if isinstance(event, Trade):
+            # 6. T is the time of the trade; m says that the buyer was the maker, so the taker sold; t rises by one a market.
+            say.trade(event.s, event.t, event.p, event.q, "sell" if event.m else "buy", event.T * 1000)
         else:
             self._tell(event, say)
 
     def _tell(self, event: Event, say: Handler) -> None:
         if isinstance(event, Trade):
-            # 6. T is the time of the trade; m says that the buyer was the maker, so the taker sold; t rises by one a market.
             say.trade(event.s, event.t, event.p, event.q, "sell" if event.m else "buy", event.T * 1000)
         elif isinstance(event, Depth):
             # 7. The change covers the updates U..u; amounts are absolute, zero removes.

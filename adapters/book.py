@@ -58,6 +58,9 @@ class BookState(StrEnum):
     RECOVERING = "recovering"
 
 
+_SYNCED = BookState.SYNCED
+
+
 @dataclass(frozen=True, slots=True)
 class BookRule:
     """How a venue's books hold together.
@@ -157,6 +160,12 @@ class BookSide:
         """The best `depth` rows, never beyond the edge of what a limited snapshot let us know."""
         count = min(depth, bisect_right(self.top, self.edge))
         return [self.levels[price] for price in self.top[:count]]
+
+    def within(self, rows: Rows) -> Rows:
+        """The rows that are not beyond that edge."""
+        if self.edge == _FAR:
+            return rows
+        return [row for price, row in zip(self._prices(rows), rows, strict=True) if price <= self.edge]
 
     def all_rows(self) -> list[Row]:
         return [self.levels[price] for price in sorted(self.levels) if price <= self.edge]
@@ -269,6 +278,10 @@ class OrderBook:
         """Every level that is known to be right. Raises NumberError."""
         return pairs(self.bids.all_rows()), pairs(self.asks.all_rows())
 
+    def told(self, change: Change) -> tuple[Levels, Levels]:
+        """What readers of the changes are told of one: those of the levels that they know. Raises NumberError."""
+        return pairs(self.bids.within(change.bids)), pairs(self.asks.within(change.asks))
+
     def is_shallow(self) -> bool:
         """Whether the market has moved so near to the edge of a limited snapshot that a view lacks levels."""
         return any(side.edge < _FAR and bisect_right(side.top, side.edge) < self.shown for side in (self.bids, self.asks))
@@ -282,8 +295,8 @@ class BookSync:
     """
 
     __slots__ = (
-        *("_asked", "_attempts", "_buffer", "_rule", "_shown", "_spread", "_synced_at"),
-        *("book", "depth", "dirty", "due", "native", "next_view", "received", "state", "symbol", "timestamp"),
+        *("_attempts", "_buffer", "_rule", "_shown", "_spread", "_synced_at"),
+        *("book", "depth", "dirty", "due", "is_asked_for", "native", "next_view", "received", "state", "symbol", "timestamp"),
     )
 
     def __init__(self, symbol: str, native: str, rule: BookRule, depth: int, shown: int) -> None:
@@ -300,7 +313,7 @@ class BookSync:
         self.depth = depth
         self._shown = shown
         self._buffer: deque[Change] | None = self._new_buffer()
-        self._asked = False
+        self.is_asked_for = False
         self._attempts = 0
         self._synced_at = 0.0
         self._spread = 0.5 + crc32(native.encode()) / 2**32
@@ -312,7 +325,7 @@ class BookSync:
         """Apply a change, or keep it for the snapshot; returns what was applied. Raises BookError."""
         if self._buffer is not None:
             self._buffer.append(change)
-        if self.state is not BookState.SYNCED:
+        if self.state is not _SYNCED:
             return None
         applied = self.book.follow(change)
         if applied is not None:
@@ -346,7 +359,7 @@ class BookSync:
 
     def first_change(self, now: float) -> bool:
         """Changes arrive, so that this is the moment to ask for the snapshot they continue: whether nobody has asked yet."""
-        if self._rule.source == "rest" and not self._asked:
+        if self._rule.source == "rest" and not self.is_asked_for:
             self.due = now
             return True
         return False
@@ -371,7 +384,7 @@ class BookSync:
 
     def asked(self, now: float) -> None:
         """A snapshot was asked for; without one in time it is due again."""
-        self._asked = True
+        self.is_asked_for = True
         self._attempts += 1
         self.due = now + ANSWER_WITHIN + self._pause()
 
@@ -389,5 +402,5 @@ class BookSync:
     def lost(self, now: float) -> None:
         """The connection is gone: nothing is known until a new snapshot."""
         self._forgive(now)
-        self.state, self.dirty, self.due, self._asked = BookState.WAITING, False, _FAR, False
+        self.state, self.dirty, self.due, self.is_asked_for = BookState.WAITING, False, _FAR, False
         self._buffer = self._new_buffer()

@@ -1,23 +1,24 @@
 """Recorded traffic (one JSON object a line, as the captures' README describes) to what the adapters make of it."""
 
-from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from adapters.adapter import ExchangeAdapter
 from adapters.book import BookOptions, Change, Snapshot, pairs
 from adapters.effects import Answer, Effect, Fetch
-from adapters.errors import AdapterError, FrameError
+from adapters.errors import AdapterError, FrameError, SymbolError
 from adapters.events import CHANNELS, Channel, Event, Side, Ticker
 from adapters.live import Output
 from adapters.numbers import plain
 from adapters.symbols import Instrument, parse
 
+_UNREADABLE = (AdapterError, msgspec.MsgspecError, orjson.JSONDecodeError, UnicodeDecodeError)
 _TICKER_FIELDS = Ticker.__struct_fields__[4:]
 
 Key = tuple[str, ...]
@@ -28,15 +29,15 @@ class Line(Struct):
     """One line of a recording. `raw` is text, `b64` the bytes of a binary frame."""
 
     kind: str
-    ts: float | None = None
+    ts: Annotated[float, Meta(ge=0, lt=1e11)] | None = None
     url: str | None = None
     status: int | None = None
     raw: str | None = None
-    b64: str | None = None
+    b64: bytes | None = None
 
     @property
     def data(self) -> bytes:
-        return b64decode(self.b64) if self.b64 is not None else (self.raw or "").encode()
+        return self.b64 if self.b64 is not None else (self.raw or "").encode()
 
     @property
     def received(self) -> int | None:
@@ -67,7 +68,10 @@ def read(lines: Iterable[str]) -> list[Line]:
 def identify(adapter: type[ExchangeAdapter], line: Line) -> Key | None:
     """The key of the Fetch that an `http` line answers, by its url, else by its shape; None where it is of no interest."""
     if line.url is not None:
-        parts = urlsplit(line.url)
+        try:
+            parts = urlsplit(line.url)
+        except ValueError:
+            return None
         for path, (kind, parameter) in adapter.endpoints.items():
             if parts.path.endswith(path):
                 return (kind, *parse_qs(parts.query).get(parameter, [""])) if parameter else (kind,)
@@ -86,7 +90,8 @@ def instruments_in(adapter: type[ExchangeAdapter], lines: Iterable[Line]) -> dic
     found: dict[str, Instrument] = {}
     for line in lines:
         if line.kind == "http" and identify(adapter, line) == ("instruments",):
-            found.update((each.symbol, each) for each in adapter.parse_instruments(line.data))
+            with suppress(*_UNREADABLE):
+                found.update((each.symbol, each) for each in adapter.parse_instruments(line.data))
     return found
 
 
@@ -154,6 +159,9 @@ class RawHandler:
     ) -> None:
         self.errors.append(f"refused: {' '.join(filter(None, (channel, native, reason)))}")
 
+    def missed(self, first: int, last: int) -> None:
+        self.errors.append(f"missed: messages {first} to {last}")
+
     def welcomed(self) -> None:
         pass
 
@@ -174,9 +182,12 @@ def decode_raw(adapter_class: type[ExchangeAdapter], lines: list[Line]) -> Itera
         try:
             if line.kind == "recv":
                 adapter.parse(line.data, say)
-            elif line.kind == "http" and (key := identify(adapter_class, line)) not in (None, ("instruments",)):
-                adapter.parse_answer(key, line.data, say)
-        except (AdapterError, msgspec.MsgspecError, orjson.JSONDecodeError, UnicodeDecodeError) as error:
+            elif line.kind == "http" and (key := identify(adapter_class, line)) is not None:
+                if key == ("instruments",):
+                    adapter.parse_instruments(line.data)
+                else:
+                    adapter.parse_answer(key, line.data, say)
+        except _UNREADABLE as error:
             say.errors.append(f"{type(error).__name__}: {error}")
         if say.events or say.errors:
             yield Decoded(number, say.events, say.errors)
@@ -188,9 +199,17 @@ def markets_in(adapter_class: type[ExchangeAdapter], lines: list[Line], instrume
     seen: dict[str, None] = {}
     for decoded in decode_raw(adapter_class, lines):
         for event in decoded.events:
-            if event["symbol"] is not None and parse(event["symbol"]).is_spot and names(event["native"]) == event["symbol"]:
-                seen[event["symbol"]] = None
+            symbol = event["symbol"]
+            if symbol is not None and _is_spot(symbol) and names(event["native"]) == symbol:
+                seen[symbol] = None
     return list(seen)
+
+
+def _is_spot(symbol: str) -> bool:
+    try:
+        return parse(symbol).is_spot
+    except SymbolError:
+        return False
 
 
 class Replay:

@@ -45,6 +45,9 @@ class Handler(Protocol):
     ) -> None:
         """A subscription was refused: the one named, else all of the request; else the venue reports an error."""
 
+    def missed(self, first: int, last: int) -> None:
+        """The connection numbers all its messages, and those from `first` to `last` never came, whatever they were about."""
+
     def welcomed(self) -> None:
         """The venue's greeting, before which it takes no subscription."""
 

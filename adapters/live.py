@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from adapters.book import ANSWER_WITHIN, BookOptions, BookState, BookSync, Change, Snapshot, pairs
+from adapters.book import ANSWER_WITHIN, BookOptions, BookState, BookSync, Change, Snapshot
 from adapters.effects import Effect
 from adapters.errors import AdapterError, BookError, FrameError, VenueError
 from adapters.events import Book, BookDelta, Channel, Event, Gap, Levels, Side, Status, Ticker, Trade
@@ -19,6 +19,8 @@ RENUMBERED_BELOW = 100_000
 """A trade id so far below the expected one is no repeat: the venue has begun to count anew."""
 QUIET_BOOK_AFTER = 5.0
 """Seconds after its acknowledgement at which a book that does not move is fetched without waiting for a first change."""
+
+_LIVE, _SYNCED = State.LIVE, BookState.SYNCED  # a member looked up by its class costs ten times a name of the module
 
 
 class LiveHandler:
@@ -65,10 +67,11 @@ class LiveHandler:
         if subscription is None:
             self.stray += 1
             return
-        is_read = price.replace(".", "", 1).isdecimal() and amount.replace(".", "", 1).isdecimal()
-        if not (is_read and price.isascii() and amount.isascii()):
+        if not (price.replace(".", "", 1).isdecimal() and amount.replace(".", "", 1).isdecimal()) or not (
+            price.isascii() and amount.isascii()
+        ):
             price, amount = plain(price), plain(amount)  # before the number counts: what cannot be read is missing
-        if subscription.state is not State.LIVE:
+        if subscription.state is not _LIVE:
             self._went_live(subscription, in_turn=number == subscription.upcoming, numbered=isinstance(number, int))
         if isinstance(number, int):
             if number == subscription.upcoming:
@@ -140,7 +143,7 @@ class LiveHandler:
                 return
             book.timestamp, book.received = change.timestamp, self.received
             if self._options.mode == "deltas":
-                bids, asks = pairs(applied.bids), pairs(applied.asks)
+                bids, asks = book.book.told(applied)
                 sequence = change.last
                 self.deltas += 1
                 self.out.append(
@@ -161,7 +164,7 @@ class LiveHandler:
             self.stray += 1
             return None
         subscription = self._orderbooks[native]
-        if subscription.state is not State.LIVE:
+        if subscription.state is not _LIVE:
             self._went_live(subscription)
         return book
 
@@ -207,7 +210,7 @@ class LiveHandler:
         trouble = error if isinstance(error, BookError) else BookError("malformed")
         if trouble is not error:
             self.out.append(error)
-        was_shown = book.state is BookState.SYNCED
+        was_shown = book.state is _SYNCED
         book.fail(self.now, change)
         if was_shown:
             subscription = self._orderbooks[book.native]
@@ -224,7 +227,7 @@ class LiveHandler:
         if subscription is None:
             self.stray += 1
             return
-        if subscription.state is not State.LIVE:
+        if subscription.state is not _LIVE:
             self._went_live(subscription)
         subscription.heard = self.received
         subscription.told += 1
@@ -297,6 +300,17 @@ class LiveHandler:
         self, scope: Literal["connection", "subscription", "book"], symbol: str | None, state: str, detail: str
     ) -> None:
         self.out.append(Status(self._name, symbol, None, self.received, scope, state, detail))
+
+    def missed(self, first: int, last: int) -> None:
+        """Books are in doubt; other data has a hole, unless its own numbers will show the one it has."""
+        self._status("connection", None, "missed", f"messages {first} to {last}")
+        for subscription in self._subscriptions.wanted():
+            if subscription.channel == "orderbooks":
+                book = self.books[subscription.native]
+                if book.state is not BookState.WAITING:
+                    self._doubt(book, BookError("sequence"))
+            elif subscription.upcoming is None and subscription.state is not State.REQUESTED:
+                self._gap(subscription, "sequence")
 
     def opened(self, address: str) -> None:
         """The connection is ready for subscriptions."""

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -11,7 +12,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import structlog
 import uvloop
 from aiohttp import web
 from rich.console import Console
@@ -19,10 +19,10 @@ from rich.console import Console
 from collector import __version__
 from collector.plan import plan
 from collector.settings import Settings, json_schema, load
-from master.log import configure
+from master.log import configure, logger
 from master.settings import ConfigError
 
-log = structlog.get_logger(room="collector")
+log = logger("collector")
 
 FAULTY, FAILED = 2, 1
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m collector", description="Collects market data of many exchanges.")
     parser.add_argument("--config", type=Path, default=Path("config.json"), help="the configuration (default: %(default)s)")
-    parser.add_argument("--exchange", nargs="+", metavar="NAME", help="only these exchanges of the configuration")
+    parser.add_argument("--exchange", nargs="+", action="extend", metavar="NAME", help="only these exchanges of the configuration")
     parser.add_argument("--simulator", metavar="URL", help="use the simulator there instead of the real exchanges")
     parser.add_argument("--demo", action="store_true", help="no master: a live table, or JSON lines into a pipe")
     parser.add_argument("--check", action="store_true", help="check the configuration and print the plan; connect to nothing")
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(settings: Settings, options: argparse.Namespace) -> int:
     if options.check:
         return _check(settings, options)
-    configure(debug=settings.debug.log)
+    configure(level=logging.DEBUG if settings.debug.log else logging.INFO)
     if options.demo or settings.master.demo:
         from collector.demo import show  # noqa: PLC0415
 
@@ -116,7 +116,8 @@ async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Even
             for each in _plan(settings)
         ]
     )
-    runner = web.AppRunner(application(Picture(supervisor.workers)), access_log=None, shutdown_timeout=1.0)
+    picture = Picture(supervisor.workers)
+    runner = web.AppRunner(application(picture), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.monitor.host, settings.monitor.port).start()
@@ -131,7 +132,11 @@ async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Even
         await supervisor.run(stop)
     finally:
         await runner.cleanup()
-    return 0
+    outcome = picture.health()
+    log.info("ended", acked=outcome["acked"], not_acked=outcome["waiting"])
+    if not sys.stdout.isatty():
+        print(json.dumps(outcome))
+    return FAILED if outcome["waiting"] else 0
 
 
 if __name__ == "__main__":

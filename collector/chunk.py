@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
-import structlog
-
 from adapters.events import Event, Status, Trade
 from collector.feed import Feed
 from collector.sink import Put
+from master.log import logger
 
-log = structlog.get_logger(room="chunk")
+log = logger("chunk")
 
 LEAD = 60.0
 """Seconds before a session's end at which its successor begins (a tenth of a shorter session)."""

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-import structlog
 from msgspec import Struct
 
 from adapters import registry
@@ -23,8 +22,9 @@ from collector.feed import Counts, Feed, Surroundings
 from collector.limits import Backoff, Breaker, Window
 from collector.rest import RestClient, Route
 from collector.sink import Sink
+from master.log import logger
 
-log = structlog.get_logger(room="exchange")
+log = logger("exchange")
 
 LIST_WITHIN = 10.0
 """Seconds that connections wait for the instrument list; later it is told to those that have begun without it."""

@@ -9,7 +9,6 @@ from socket import gaierror
 from time import monotonic, time_ns
 from typing import Any, get_args
 
-import structlog
 from msgspec import Struct
 from picows import WSCloseCode, WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
@@ -21,8 +20,9 @@ from adapters.live import Output
 from collector.limits import Backoff, Breaker, Window
 from collector.rest import Reply, RestClient, Route
 from collector.sink import Put
+from master.log import logger
 
-log = structlog.get_logger(room="feed")
+log = logger("feed")
 
 CONNECT_WITHIN = 15.0
 ADDRESS_WITHIN = 60.0
@@ -34,6 +34,7 @@ ABNORMAL = 1006
 PROVEN_AFTER = 5.0
 """Seconds a connection must hold before its venue counts as one that accepts us."""
 
+_TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 _EVENTS = frozenset(get_args(Event)) - {Status}
 _REFUSALS = {
     403: "the venue forbids this address (a firewall, or too many requests before)",
@@ -72,40 +73,11 @@ class Ended(Struct, frozen=True):
     pause: float = 0.0
 
 
-class _Socket(WSListener):
-    """Puts fragments together and tells the feed; the library's own pings are off, its answers to the server's are on."""
+class Feed(WSListener):
+    """Runs one adapter: connects, feeds it frames and ticks, does what it asks, and begins again whenever it ends.
 
-    def __init__(self, feed: "Feed") -> None:
-        self._feed = feed
-        self._parts: list[bytes] = []
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._feed.opened(transport)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        received = time_ns() // 1000
-        kind = frame.msg_type
-        if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY or kind is WSMsgType.CONTINUATION:
-            payload = frame.get_payload_as_bytes()
-            if not frame.fin or self._parts:
-                self._parts.append(payload)
-                if not frame.fin:
-                    return
-                payload = b"".join(self._parts)
-                self._parts.clear()
-            self._feed.received(payload, received)
-        elif kind is WSMsgType.CLOSE:
-            code = frame.get_close_code()
-            self._feed.end(Ended(code.value, (frame.get_close_message() or b"").decode(errors="replace")))
-            transport.send_close(code)
-            transport.disconnect()
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._feed.end(Ended(ABNORMAL, "connection lost"))
-
-
-class Feed:
-    """Runs one adapter: connects, feeds it frames and ticks, does what it asks, and begins again whenever it ends."""
+    It is also the listener of its present socket. The library's own pings are off; its answers to the server's are on.
+    """
 
     def __init__(self, adapter: ExchangeAdapter, around: Surroundings, put: Put, status: Callable[[Status], None]) -> None:
         self.adapter = adapter
@@ -121,6 +93,9 @@ class Feed:
         self._has_outgoing = asyncio.Event()
         self._address: asyncio.Future[Connect] = asyncio.Future()
         self._ended: asyncio.Future[Ended] = asyncio.Future()
+        self._transport: WSTransport | None = None
+        self._parts: list[bytes] = []
+        self._arrived = 0
         self._opened_at = 0.0
         self._is_proven = False
         self._sending: asyncio.Task[None] | None = None
@@ -191,7 +166,7 @@ class Feed:
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
                 transport, _ = await ws_connect(
-                    lambda: _Socket(self),
+                    lambda: self,
                     self._around.route(asked.url),
                     extra_headers=asked.headers,
                     max_frame_size=MAX_FRAME,
@@ -209,24 +184,45 @@ class Feed:
 
     # What the socket tells.
 
-    def opened(self, transport: WSTransport) -> None:
-        """The handshake is done; its first frames may be in the same read."""
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is done; the venue's first frames may be in the same read."""
         self.counts.sessions += 1
         self.is_open, self._opened_at = True, monotonic()
+        self._transport, self._arrived = transport, 0
+        self._parts.clear()
         self._around.open_connections += 1
         self._sending = asyncio.create_task(self._send(transport))
         self.do(self.adapter.connected(self._opened_at))
         self._schedule_tick(self._ended)
 
-    def received(self, payload: bytes, received: int) -> None:
-        """One data frame."""
-        self.counts.frames += 1
-        put = self.put
-        for output in self._receive(payload, received):
-            if type(output) in _EVENTS:
-                put(output)  # type: ignore[arg-type]
-            else:
-                self._do(output)
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        received = self._arrived or time_ns() // 1000
+        self._arrived = 0 if frame.last_in_buffer else received  # all that one read brought arrived at one time
+        kind = frame.msg_type
+        if kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
+            payload = frame.get_payload_as_bytes()
+            if not frame.fin or self._parts:
+                self._parts.append(payload)
+                if not frame.fin:
+                    return
+                payload = b"".join(self._parts)
+                self._parts.clear()
+            self.counts.frames += 1
+            put = self.put
+            for output in self._receive(payload, received):
+                if type(output) in _EVENTS:
+                    put(output)  # type: ignore[arg-type]
+                else:
+                    self._do(output)
+        elif kind is WSMsgType.CLOSE:
+            code = frame.get_close_code()
+            self.end(Ended(code.value, (frame.get_close_message() or b"").decode(errors="replace")))
+            transport.send_close(code)
+            transport.disconnect()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if transport is self._transport:  # not the last breath of an earlier one
+            self.end(Ended(ABNORMAL, "connection lost"))
 
     def end(self, ended: Ended) -> None:
         if not self._ended.done():

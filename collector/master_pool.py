@@ -9,13 +9,13 @@ from random import Random
 from time import monotonic, time_ns
 from typing import TypeVar
 
-import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from collector.limits import Backoff
 from collector.outbox import Lane, Outbox
 from master import auth
+from master.log import logger
 from master.protocol import (
     MAX_BATCH,
     Accepted,
@@ -31,7 +31,7 @@ from master.protocol import (
     encode_control,
 )
 
-log = structlog.get_logger(room="master_pool")
+log = logger("master_pool")
 
 Expected = TypeVar("Expected", Challenge, Accepted, Welcome)
 

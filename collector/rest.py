@@ -8,14 +8,14 @@ from random import Random
 from time import monotonic, time_ns
 
 import aiohttp
-import structlog
 
 from adapters.effects import Answer, Fetch
 from adapters.errors import FetchError
 from adapters.venue import Limits
 from collector.limits import Window
+from master.log import logger
 
-log = structlog.get_logger(room="rest")
+log = logger("rest")
 
 Reply = Callable[[Answer | FetchError], None]
 Route = Callable[[str], str]

@@ -14,7 +14,6 @@ from typing import Any
 
 import aiomultiprocess
 import msgspec
-import structlog
 import uvloop
 from aiomultiprocess.core import get_context
 from aiomultiprocess.types import Unit
@@ -23,8 +22,9 @@ from msgspec.structs import replace
 from collector.limits import Backoff
 from collector.metrics import Count, counts
 from collector.worker import DRAIN_WITHIN, Assignment, WorkerState, decode_state, work
+from master.log import logger
 
-log = structlog.get_logger(room="supervisor")
+log = logger("supervisor")
 
 PULSE_WITHIN = 15.0
 """Seconds without a word after which a worker counts as hung, and is killed."""

@@ -7,10 +7,10 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from logging import DEBUG, INFO
 
 import aiohttp
 import msgspec
-import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -18,9 +18,9 @@ from collector.exchange import Exchange, ExchangeState, route_to
 from collector.master_pool import MasterPool
 from collector.plan import ExchangePlan, WorkerPlan
 from collector.sink import Sink
-from master.log import configure
+from master.log import configure, logger
 
-log = structlog.get_logger(room="worker")
+log = logger("worker")
 
 REPORT_EVERY = 0.5
 DRAIN_WITHIN = 10.0
@@ -75,7 +75,7 @@ async def running(
 
 async def work(assignment: Assignment, link: socket.socket) -> None:
     """The whole life of a worker process: until SIGTERM, or until its supervisor is gone; then it drains."""
-    configure(debug=assignment.debug, component=assignment.plan.name)
+    configure(level=DEBUG if assignment.debug else INFO, component=assignment.plan.name)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     reader, writer = await asyncio.open_connection(sock=link)
@@ -90,9 +90,11 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
                 await asyncio.wait([asyncio.ensure_future(stop.wait()), sending], timeout=REPORT_EVERY)
                 if sending.done():
                     sending.result()
+            ended_as = _state(assignment, exchanges, pool)
         if not await pool.outbox.drain(DRAIN_WITHIN):
             log.error("ended with events that the master did not acknowledge in time", events=pool.outbox.held_events)
-        writer.write(_encode(_state(assignment, exchanges, pool)) + b"\n")
+        acked = pool.outbox.acked_events
+        writer.write(_encode(replace(ended_as, acked=acked, waiting=pool.outbox.held_events)) + b"\n")
         await writer.drain()
     except ConnectionError:
         log.warning("the supervisor is gone")

@@ -9,7 +9,6 @@ from pathlib import Path
 from time import monotonic, time_ns
 
 import msgspec
-import structlog
 from msgspec import Struct
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -17,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from adapters.events import Event, Gap
 from master import auth, legacy
 from master.journal import Journal, JournalError
+from master.log import logger
 from master.protocol import (
     MAX_BATCH,
     Accepted,
@@ -40,7 +40,7 @@ from master.protocol import (
     unpack,
 )
 
-log = structlog.get_logger(room="ingest")
+log = logger("ingest")
 
 LOGIN_WITHIN = 5.0
 NAK_EVERY = 0.5

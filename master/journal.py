@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
-import structlog
 from msgspec import Struct
 
+from master.log import logger
 from master.protocol import Batch
 from master.segments import Damage, SegmentWriter, cut_torn_tail, path_of, scan, segments_in
 
-log = structlog.get_logger(room="journal")
+log = logger("journal")
 
 Committed = Callable[[list[Batch]], None]
 
@@ -37,19 +37,25 @@ class Recovery(Struct):
 
 
 def recover(folder: Path) -> Recovery:
-    """Read the journal of an earlier life and cut its torn tail. Raises OSError."""
+    """Read the journal of an earlier life and cut its torn tail. Raises OSError.
+
+    Only the newest segment has one: an older one was whole when the next was begun, and what became of it since is damage.
+    """
     recovery = Recovery({}, segments_in(folder), [], 0, 1)
     for path in recovery.segments:
         number = int(path.stem)
-        found = scan(path.read_bytes(), number)
         recovery.next_number = number + 1
+        try:
+            found = scan(path.read_bytes(), number)
+        except FileNotFoundError:  # sealed since it was listed, by a child that outlived its master
+            continue
         recovery.damage += found.damage
         for stream, seq in found.marks.items():
             recovery.marks[stream] = max(seq, recovery.marks.get(stream, 0))
         for batch in found.batches:
             recovery.marks[batch.stream] = max(batch.seq, recovery.marks.get(batch.stream, 0))
             recovery.events += batch.count
-        if found.torn_bytes:
+        if found.torn_bytes and path is recovery.segments[-1]:
             log.warning("torn tail cut", segment=path.name, bytes=found.torn_bytes)
             cut_torn_tail(path, found.end)
     return recovery
@@ -128,11 +134,15 @@ class Journal:
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batches)
         except OSError as error:
-            self._pending.clear()
-            raise JournalError(f"{self._folder}: {error.strerror or error}") from error
+            raise self._refused(error) from error
         for batch in batches:
             self.marks[batch.stream] = batch.seq
         self._committed(batches)
+
+    def _refused(self, error: OSError) -> JournalError:
+        """What came meanwhile is forgotten too: it follows what was refused, and will be asked for again."""
+        self._pending.clear()
+        return JournalError(f"{self._folder}: {error.strerror or error}")
 
     def _write(self, batches: list[Batch]) -> None:
         self._writer.write([batch.data for batch in batches])
@@ -160,7 +170,7 @@ class Journal:
                 self._thread, SegmentWriter, path_of(self._folder, number), number, dict(self.marks)
             )
         except OSError as error:
-            raise JournalError(f"{self._folder}: {error.strerror or error}") from error
+            raise self._refused(error) from error
         finished, self._writer = self._writer, begun
         finished.close()
         self.bytes_written, self._opened_at = 0, monotonic()

@@ -351,11 +351,11 @@ class Receiver:
 
 
 def stream_id(name: str) -> bytes:
-    """The 16 bytes of a stream's name. Raises ControlError."""
+    """The 16 bytes of a stream's name; all zero is the head of a segment, and no stream. Raises ControlError."""
     try:
         stream = bytes.fromhex(name)
     except ValueError as error:
         raise ControlError(f"no stream: {name[:40]!r}") from error
-    if len(stream) != 16:
+    if len(name) != 32 or len(stream) != 16 or not any(stream):
         raise ControlError(f"no stream: {name[:40]!r}")
     return stream

@@ -10,7 +10,6 @@ from pathlib import Path
 from socket import AF_INET, AF_INET6, create_server, socket
 
 import orjson
-import structlog
 from aiohttp import web
 from websockets.asyncio.server import serve
 
@@ -18,11 +17,12 @@ from master.api import application
 from master.auth import PLACEHOLDER_KEY
 from master.ingest import LOGIN_WITHIN, Ingest
 from master.journal import Journal, recover
+from master.log import logger
 from master.metrics import Vitals
 from master.protocol import MAX_BEFORE_LOGIN, Receiver
 from master.settings import LOOPBACK, ConfigError, MasterSettings
 
-log = structlog.get_logger(room="master")
+log = logger("master")
 
 PING_EVERY = 20.0
 TIDY_EVERY = 600.0

@@ -135,7 +135,11 @@ class Programs:
 
     async def simulator(self) -> str:
         process = await self._start("simulator", "--port", "0", "--rate", str(self._options.rate))
-        line = await self._within(self._first_line(process), "simulator")
+        assert process.stdout is not None
+        line = await self._within(process.stdout.readline(), "simulator")
+        if not line:
+            await process.wait()
+            self.check()
         return str(json.loads(line)["url"])
 
     async def master(self) -> tuple[str, str]:
@@ -159,10 +163,6 @@ class Programs:
     @property
     def _config(self) -> tuple[str, str]:
         return "--config", str(self._options.config)
-
-    async def _first_line(self, process: Process) -> bytes:
-        assert process.stdout is not None
-        return await process.stdout.readline()
 
     async def _within(self, waiting: Coroutine[Any, Any, Result], name: str) -> Result:
         """Raises QuickstartError where a program has ended, or is not up in time."""

@@ -4,7 +4,7 @@ Prices and amounts are whole ticks and lots here, so that the truth is exact; te
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from random import Random
 
@@ -19,16 +19,22 @@ View = tuple[list[tuple[str, str]], list[tuple[str, str]]]
 
 SHOWN = 10
 """Levels a side that are remembered of every past state."""
+FIRST_DEAL = 501
 
 
 @dataclass(frozen=True)
 class Move:
-    """What happened to a book between the updates `first` and `last`, in order; a price may come more than once."""
+    """What happened to a book between the updates `first` and `last`, in order; a price may come more than once.
+
+    `bid_numbers`, `ask_numbers`: the update that each row is.
+    """
 
     first: int
     last: int
     bids: Rows
     asks: Rows
+    bid_numbers: list[int]
+    ask_numbers: list[int]
 
     @property
     def previous(self) -> int:
@@ -62,7 +68,8 @@ class Market:
     bids: Side = field(default_factory=dict)
     asks: Side = field(default_factory=dict)
     sequence: int = 1000
-    deals: int = 500
+    deals: dict[int, Deal] = field(default_factory=dict)
+    """Every trade by its number."""
     last_price: int = 10_000
     past: dict[int, tuple[Side, Side]] = field(default_factory=dict)
     """Every state it was in: sequence to both sides, their best levels only."""
@@ -76,23 +83,25 @@ class Market:
     def move(self) -> Move:
         """One to four updates of the book, the best price and a level that is not there among them now and then."""
         first = self.sequence + 1
-        bids: Rows = []
-        asks: Rows = []
+        move = Move(first, first, [], [], [], [])
         for _ in range(self.random.choice((1, 1, 2, 4))):
             self.sequence += 1
             if self.random.random() < 0.5:
-                bids.append(self._change(self.bids, down=True))
+                move.bids.append(self._change(self.bids, down=True))
+                move.bid_numbers.append(self.sequence)
             else:
-                asks.append(self._change(self.asks, down=False))
+                move.asks.append(self._change(self.asks, down=False))
+                move.ask_numbers.append(self.sequence)
         self._remember()
-        return Move(first, self.sequence, bids, asks)
+        return replace(move, last=self.sequence)
 
     def deal(self) -> Deal:
         """The next trade. Numbers rise by one."""
-        self.deals += 1
+        number = FIRST_DEAL + len(self.deals)
         side = self.random.choice(("buy", "sell"))
         self.last_price = self.best_ask if side == "buy" else self.best_bid
-        return Deal(self.deals, self.last_price, self._lots(), side)
+        deal = self.deals[number] = Deal(number, self.last_price, self._lots(), side)
+        return deal
 
     @property
     def best_bid(self) -> int:
@@ -169,9 +178,16 @@ def _units(number: str, places: int) -> int:
     return int(whole + fraction[:places].ljust(places, "0"))
 
 
-def _fits(shown: Rows, state: Side, complete: bool) -> bool:  # noqa: FBT001
+def _fits(shown: Rows, state: Side, complete: bool) -> bool:
     truth = list(state.items())
     return shown == truth[: len(shown)] and (not complete or len(shown) == min(len(truth), SHOWN))
+
+
+def joined(moves: list[Move]) -> Move:
+    """Moves that follow each other as one."""
+    rows = ("bids", "asks", "bid_numbers", "ask_numbers")
+    whole = {name: [row for move in moves for row in getattr(move, name)] for name in rows}
+    return Move(moves[0].first, moves[-1].last, **whole)
 
 
 def window_move(before: tuple[Rows, Rows], after: tuple[Rows, Rows]) -> tuple[Rows, Rows]:

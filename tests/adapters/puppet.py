@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, ClassVar
 
 import orjson
 
@@ -17,6 +17,7 @@ from adapters.live import Output
 from adapters.subscriptions import State, Subscription
 from adapters.symbols import Instrument, split, spot
 from adapters.venue import Keepalive, Limits, Rate, Venue
+from tests.adapters.driving import of
 
 VENUE = Venue(
     name="puppet",
@@ -30,8 +31,8 @@ VENUE = Venue(
     per_connection={"trades": 10, "orderbooks": 10, "tickers": 10},
 )
 
+Wanted = tuple[Channel, str]
 Call = tuple[str, dict[str, Any]]
-Out = TypeVar("Out")
 
 EPOCH = 1_700_000_000_000_000
 """When tests begin, in microseconds UTC."""
@@ -43,7 +44,7 @@ def _levels(rows: list[list[str]]) -> list[Level]:
 
 class Puppet(ExchangeAdapter):
     venue = VENUE
-    endpoints = {"/book": ("book", "market")}
+    endpoints: ClassVar = {"/book": ("book", "market")}
 
     @staticmethod
     def native(symbol: str) -> str:
@@ -143,7 +144,7 @@ def refused(reason: str, **about: Any) -> Call:
 class Session:
     """One adapter, its clock and its line."""
 
-    def __init__(self, *wanted: tuple[Channel, str], adapter: type[Puppet] = Puppet, **options: Any) -> None:
+    def __init__(self, *wanted: Wanted, adapter: type[Puppet] = Puppet, **options: Any) -> None:
         instruments = options.pop("instruments", None)
         missing_since = options.pop("missing_since", None)
         shown = BookOptions(**({"depth": 10, "interval": 0.0} | options))
@@ -205,15 +206,11 @@ class Session:
         return self.adapter.live.books[market].state
 
 
-def only(outputs: Iterable[Output], kind: type[Out]) -> list[Out]:
-    return [output for output in outputs if isinstance(output, kind)]
-
-
 def errors(outputs: Iterable[Output]) -> list[AdapterError]:
-    return only(outputs, AdapterError)
+    return of(outputs, AdapterError)
 
 
 def asked(outputs: Iterable[Output], operation: str) -> list[tuple[str, str, list[str], str]]:
     """(operation, channel, natives, request) of each Send of a kind."""
-    frames = [orjson.loads(send.frame) for send in only(outputs, Send) if send.frame != "ping"]
+    frames = [orjson.loads(send.frame) for send in of(outputs, Send) if send.frame != "ping"]
     return [tuple(frame) for frame in frames if frame[0] == operation]

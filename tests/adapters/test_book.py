@@ -1,5 +1,6 @@
 """A book is right or absent: against a plain dict of Decimals, and against a true market behind a faulty line."""
 
+import itertools
 from collections.abc import Callable
 from decimal import Decimal
 from random import Random
@@ -141,7 +142,9 @@ def test_levels_beyond_the_edge_of_a_limited_snapshot_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize("descending", [True, False])
-@pytest.mark.parametrize("price", ["", "x", "1,2", "null", "true", "[1]", '"1"', "-1", "--1", "1e5", " 1", "1.2.3", "٣", "NaN", "1]"])
+@pytest.mark.parametrize(
+    "price", ["", "x", "1,2", "null", "true", "[1]", '"1"', "-1", "--1", "1e5", " 1", "1.2.3", "٣", "NaN", "1]"]
+)
 def test_a_price_that_is_no_plain_number_is_refused_and_nothing_of_its_rows_applied(*, price: str, descending: bool) -> None:
     side = side_of(("5", "1"), descending=descending)
     with pytest.raises(FrameError):
@@ -319,7 +322,9 @@ class TestWindow:
         assert len(book.bids.levels) == 2
 
     @given(st.lists(st.tuples(rows, rows), max_size=20), st.integers(1, 5))
-    def test_readers_of_the_applied_changes_hold_the_same_window(self, moves: list[tuple[list[Level], list[Level]]], depth: int) -> None:
+    def test_readers_of_the_applied_changes_hold_the_same_window(
+        self, moves: list[tuple[list[Level], list[Level]]], depth: int
+    ) -> None:
         book = OrderBook(BookRule(None, "socket", truncates=True, crossed_is_error=False), depth, depth)
         reader: tuple[Model, Model] = ({}, {})
         for bids, asks in moves:
@@ -505,7 +510,7 @@ class TestRetries:
         sync = sync_of(RANGE, synced=True)
         sync.fail(100.0)
         times = attempts_in(sync, 2 * 3600, 100.0)
-        pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert times[0] == 100.0, "the first attempt is made at once"
         assert max(pauses) <= ANSWER_WITHIN + 1.5 * SLOWEST_RETRY + 0.2
         assert all(pause > SLOWEST_RETRY / 3 for pause in pauses[10:])
@@ -539,7 +544,7 @@ class TestRetries:
         assert sync.due > first
 
     def test_a_book_that_held_begins_anew(self) -> None:
-        for end in (lambda sync, now: sync.fail(now), lambda sync, now: sync.lost(now)):
+        for end in (BookSync.fail, BookSync.lost):
             sync = sync_of(RANGE)
             for _ in range(8):
                 sync.asked(0.0)
@@ -642,10 +647,10 @@ class Line:
     def _answer(self) -> None:
         for when, answer in [each for each in self.coming if each[0] <= self.now]:
             self.coming.remove((when, answer))
-            if self.rule.source == "socket":
-                answer = self._snapshot()  # on the socket it comes in line with the changes
+            # On the socket it comes in line with the changes.
+            told = self._snapshot() if self.rule.source == "socket" else answer
             try:
-                self.sync.snapshot(answer, self.now)
+                self.sync.snapshot(told, self.now)
             except (BookError, FrameError):
                 self.sync.fail(self.now)
         if self.sync.state is BookState.SYNCED and self.sync.book.is_shallow():
@@ -703,15 +708,19 @@ def plant(rule: BookRule, mutate: Callable[[Change], Change]) -> Line:
     return line
 
 
+def steps(line: Line, count: int) -> None:
+    for _ in range(count):
+        line.step("")
+
+
 def test_the_measure_sees_a_wrong_book() -> None:
     """Of the tests above: a damage that no sequence shows must be found by the comparison with the truth."""
     line = plant(RANGE, lambda change: Change([], change.asks, change.first, change.last))
     with pytest.raises(AssertionError):
-        for _ in range(100):
-            line.step("")
+        steps(line, 100)
 
 
 def test_a_checksum_finds_what_no_sequence_shows() -> None:
     line = plant(CHECKED, lambda change: Change([], change.asks, None, None, None, None, change.checksum))
-    for _ in range(100):
-        line.step("")
+    steps(line, 100)
+    assert line.sync.due < float("inf"), "the book is asked for"

@@ -1,5 +1,7 @@
 """What was asked of a venue and what became of it; only a missing acknowledgement is asked for again."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,10 +10,12 @@ from adapters.adapter import SLOWEST_ASK
 from adapters.events import Gap, Status
 from adapters.subscriptions import QUIET_AFTER, State, Subscription, Subscriptions
 from adapters.symbols import Instrument
-from tests.adapters.puppet import VENUE, Session, acked, asked, only, puppet, refused, ticker, trade
+from adapters.venue import Keepalive
+from tests.adapters.driving import of
+from tests.adapters.puppet import VENUE, Session, Wanted, acked, asked, puppet, refused, ticker, trade
 
-BTC = ("trades", "BTC/USDT")
-ETH = ("trades", "ETH/USDT")
+BTC: Wanted = ("trades", "BTC/USDT")
+ETH: Wanted = ("trades", "ETH/USDT")
 
 
 def instrument(symbol: str, *, active: bool = True, native: str | None = None) -> Instrument:
@@ -30,7 +34,7 @@ class TestAsking:
         assert len(asked(session.say(("welcomed", {})), "subscribe")) == 1
 
     def test_a_frame_asks_for_one_channel_and_no_more_than_the_venue_takes(self) -> None:
-        wanted = [BTC, ETH, ("trades", "SOL/USDT"), ("orderbooks", "BTC/USDT"), ("tickers", "BTC/USDT")]
+        wanted: list[Wanted] = [BTC, ETH, ("trades", "SOL/USDT"), ("orderbooks", "BTC/USDT"), ("tickers", "BTC/USDT")]
         frames = asked(Session(*wanted).open(), "subscribe")
         assert [(channel, natives) for _, channel, natives, _ in frames] == [
             ("trades", ["BTCUSDT", "ETHUSDT"]),
@@ -119,13 +123,15 @@ class TestRefusals:
     def test_a_refused_pair_is_rejected_once_with_the_reason_and_the_rest_flows_on(self) -> None:
         session = Session(BTC, ETH)
         session.open()
-        outputs = session.say(refused("unknown symbol", channel="trades", native="ETHUSDT"), acked(channel="trades", native="BTCUSDT"))
-        (status,) = only(outputs, Status)
+        outputs = session.say(
+            refused("unknown symbol", channel="trades", native="ETHUSDT"), acked(channel="trades", native="BTCUSDT")
+        )
+        (status,) = of(outputs, Status)
         assert (status.scope, status.symbol, status.state, status.detail) == (
             *("subscription", "ETH/USDT", "rejected"),
             "trades: unknown symbol",
         )
-        assert only(session.say(refused("unknown symbol", channel="trades", native="ETHUSDT")), Status) == []
+        assert of(session.say(refused("unknown symbol", channel="trades", native="ETHUSDT")), Status) == []
         assert session.subscription(market="ETHUSDT").reason == "unknown symbol"
         assert session.say(trade())
 
@@ -155,7 +161,7 @@ class TestRefusals:
     def test_the_instrument_list_rejects_what_the_venue_does_not_list_or_trade(self) -> None:
         listed = {"BTC/USDT": instrument("BTC/USDT"), "ETH/USDT": instrument("ETH/USDT", active=False)}
         session = Session(BTC, ETH, ("trades", "FOO/USDT"), instruments=listed)
-        details = {status.symbol: status.detail for status in only(session.open(), Status) if status.scope == "subscription"}
+        details = {status.symbol: status.detail for status in of(session.open(), Status) if status.scope == "subscription"}
         assert details["ETH/USDT"] == "trades: puppet does not trade it now (HALT)"
         assert details["FOO/USDT"] == "trades: puppet does not list FOO/USDT"
         assert "BTC/USDT" not in details
@@ -163,7 +169,7 @@ class TestRefusals:
     def test_a_list_that_comes_later_rejects_as_well(self) -> None:
         session = Session(BTC, ETH)
         session.open_and_ack()
-        (status,) = only(session.adapter.listed({"BTC/USDT": instrument("BTC/USDT")}, session.now), Status)
+        (status,) = of(session.adapter.listed({"BTC/USDT": instrument("BTC/USDT")}, session.now), Status)
         assert (status.symbol, status.state) == ("ETH/USDT", "rejected")
         assert session.adapter.listed({"BTC/USDT": instrument("BTC/USDT")}, session.now) == []
 
@@ -175,7 +181,7 @@ class TestRefusals:
         session.lose()
         session.now += 5
         (_, _, _, request), *_ = asked(session.open(), "subscribe")
-        (gap,) = only(session.say(refused("delisted", request=request)), Gap)
+        (gap,) = of(session.say(refused("delisted", request=request)), Gap)
         assert (gap.symbol, gap.channel, gap.since, gap.until) == ("BTC/USDT", "trades", heard, None)
 
 
@@ -196,26 +202,23 @@ class TestRetries:
         assert asked(session.wait(600.0, 1.0), "subscribe") == []
 
     def test_pauses_grow_to_a_ceiling_and_never_end(self) -> None:
-        session = Session(BTC, adapter=puppet(keepalive=VENUE.keepalive.__class__(None, 1e9)))
+        session = Session(BTC, adapter=puppet(keepalive=Keepalive(None, 1e9)))
         session.open()
-        times = []
-        for _ in range(4 * 3600):
-            if asked(session.wait(1.0, 1.0), "subscribe"):
-                times.append(session.now)
-        pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        times = [session.now for _ in range(4 * 3600) if asked(session.wait(1.0, 1.0), "subscribe")]
+        pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert pauses == sorted(pauses)
         assert pauses[0] == pytest.approx(2 * VENUE.ack_within, abs=1.5)
         assert pauses[-1] == pytest.approx(SLOWEST_ASK, abs=1.5)
         assert session.now - times[-1] <= SLOWEST_ASK
 
     def test_a_venue_that_never_acknowledges_is_asked_for_weeks(self) -> None:
-        session = Session(BTC, adapter=puppet(keepalive=VENUE.keepalive.__class__(None, 1e9)))
+        session = Session(BTC, adapter=puppet(keepalive=Keepalive(None, 1e9)))
         session.open()
         assert len(asked(session.wait(1500 * SLOWEST_ASK, SLOWEST_ASK), "subscribe")) > 1400
 
     def test_what_waits_its_turn_in_the_venue_s_pace_is_not_yet_overdue(self) -> None:
-        wanted = [("trades", f"COIN{number}/USDT") for number in range(100)]
-        session = Session(*wanted)  # type: ignore[arg-type]
+        wanted: list[Wanted] = [("trades", f"COIN{number}/USDT") for number in range(100)]
+        session = Session(*wanted)
         frames = asked(session.open(), "subscribe")
         assert len(frames) == 50
         again = asked(session.wait(VENUE.ack_within + 2.0), "subscribe")
@@ -253,7 +256,9 @@ def test_a_repeat_within_the_last_few_hundred_ids_is_known(identifiers: list[str
 
 
 def test_subscriptions_are_counted_by_state() -> None:
-    subscriptions = Subscriptions([Subscription("trades", "BTC/USDT", "BTCUSDT"), Subscription("tickers", "BTC/USDT", "BTCUSDT")])
+    subscriptions = Subscriptions(
+        [Subscription("trades", "BTC/USDT", "BTCUSDT"), Subscription("tickers", "BTC/USDT", "BTCUSDT")]
+    )
     subscriptions.acked(next(iter(subscriptions)), 0.0)
     assert len(subscriptions) == 2
     assert subscriptions.counts() == {State.ACKED: 1, State.REQUESTED: 1}

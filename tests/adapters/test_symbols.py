@@ -27,7 +27,20 @@ def test_the_forms_of_a_symbol(text: str, parts: Symbol) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "BTC", "BTCUSDT", "BTC-USDT", "/USDT", "BTC/", "BTC/USDT:", "BTC/USDT:USDT-25", "B TC/USDT", "BTC/USDT/X", "BTC/USDT\n"]
+    "text",
+    [
+        "",
+        "BTC",
+        "BTCUSDT",
+        "BTC-USDT",
+        "/USDT",
+        "BTC/",
+        "BTC/USDT:",
+        "BTC/USDT:USDT-25",
+        "B TC/USDT",
+        "BTC/USDT/X",
+        "BTC/USDT\n",
+    ],
 )
 def test_what_is_no_symbol_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(SymbolError, match="write BASE/QUOTE"):
@@ -72,7 +85,8 @@ def test_a_cut_name_is_the_same_letters(base: str, quote: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("native", "symbol"), [("BTC-USDT", "BTC/USDT"), ("BTC-USDT-SWAP", None), ("BTC", None), ("-USDT", None), ("BTC-", None), ("", None)]
+    ("native", "symbol"),
+    [("BTC-USDT", "BTC/USDT"), ("BTC-USDT-SWAP", None), ("BTC", None), ("-USDT", None), ("BTC-", None), ("", None)],
 )
 def test_a_name_with_a_delimiter_has_exactly_two_parts(native: str, symbol: str | None) -> None:
     assert cut(native, "-") == symbol

@@ -1,0 +1,333 @@
+"""What an event costs: CPU of this process, which is the one that is measured; everything else runs in processes of its own.
+
+Each figure is the median of several runs. Absolute times are this machine's; the ratios between rows of one run are not.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from random import Random
+from statistics import median
+from time import monotonic, process_time
+from typing import Any
+
+import aiohttp
+import orjson
+import uvloop
+import websockets.asyncio.client
+import websockets.asyncio.server
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from adapters import registry  # noqa: E402 (the project is run from its folder, not installed)
+from adapters.book import BookOptions  # noqa: E402
+from adapters.events import Channel  # noqa: E402
+from collector.exchange import route_to  # noqa: E402
+from collector.feed import Counts, Feed, Surroundings  # noqa: E402
+from collector.limits import Breaker, Window  # noqa: E402
+from collector.master_pool import MasterPool  # noqa: E402
+from collector.rest import RestClient  # noqa: E402
+from master.auth import PLACEHOLDER_KEY  # noqa: E402
+from master.log import configure  # noqa: E402
+
+RUN_WITHIN = 60.0
+
+
+class Figure(Struct):
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+    runs: list[float] = []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one line of JSON instead of the table")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each figure (default: %(default)s)")
+    parser.add_argument("--events", type=int, default=100_000, help="events of each run (default: %(default)s)")
+    options = parser.parse_args()
+    configure(level=logging.ERROR)
+    figures = list(measure(options.runs, options.events))
+    if options.json:
+        print(json.dumps({figure.name: {"value": round(figure.value, 3), "unit": figure.unit} for figure in figures}))
+        return 0
+    table = Table(title="CPU of the measured process, median of runs", title_justify="left")
+    for heading in ("what", "value", "unit", "target", "runs"):
+        table.add_column(heading, justify="left" if heading in ("what", "unit") else "right")
+    for figure in figures:
+        target = "" if figure.target is None else f"{figure.target:g}"
+        runs = " ".join(f"{run:.2f}" for run in sorted(figure.runs))
+        table.add_row(figure.name, f"{figure.value:.2f}", figure.unit, target, runs)
+    Console(width=140).print(table)
+    return 0
+
+
+def measure(runs: int, events: int) -> Iterator[Figure]:
+    """All figures, one after the other."""
+
+    def repeated(name: str, unit: str, target: float | None, run: Callable[[], Coroutine[Any, Any, float]]) -> Figure:
+        values: list[float] = [uvloop.run(run()) for _ in range(runs)]
+        return Figure(name, median(values), unit, target, values)
+
+    with tempfile.TemporaryDirectory() as folder, master(Path(folder)) as url:
+        ours = repeated("worker: binance trade, socket to acked, saturated", "us", 2.5, lambda: worker("trade", events, url))
+        yield ours
+        yield repeated("worker: the same at 10,000 frames/s over 50 sockets", "us", None, lambda: paced(events // 2, url))
+        plain = repeated("plain websockets + orjson + a dict a trade", "us", None, lambda: plainly(events // 2))
+        yield plain
+        yield Figure("times cheaper than plain", plain.value / ours.value, "x", 5.0)
+        yield repeated("worker: 24-level depth frame with its book", "us", 12.0, lambda: worker("depth", events // 5, url))
+        yield repeated("worker: kraken book frame with CRC32", "us", 8.0, lambda: worker("kraken", events // 5, url))
+    yield repeated("master: trade, batch to journal fsync", "us", 1.0, lambda: master_side(events * 5))
+    yield Figure("worker: memory before books", worker_memory(), "MB", 60.0)
+    yield Figure("a book level", level_bytes(), "bytes", 300.0)
+
+
+# The other processes.
+
+
+@contextmanager
+def source(kind: str, count: int, per_write: int = 20, rate: float = 0) -> Iterator[str]:
+    """A venue that sends `count` frames to each connection: its address."""
+    command = [sys.executable, str(ROOT / "scripts" / "bench_source.py"), kind, str(count), str(per_write), str(rate)]
+    with running(command) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+
+
+@contextmanager
+def master(folder: Path) -> Iterator[str]:
+    """A master of its own: its WebSocket address."""
+    config = folder / "config.json"
+    config.write_text('{"server": {"port": 0, "http_port": 0}}')
+    announced = folder / "data" / "master.json"
+    with running([sys.executable, "-m", "master", "--config", str(config), "--data", str(folder / "data")]):
+        deadline = monotonic() + RUN_WITHIN
+        while not announced.exists():
+            if monotonic() > deadline:
+                raise TimeoutError("the master does not come up")
+            os.sched_yield()
+        yield f"ws://127.0.0.1:{json.loads(announced.read_text())['port']}"
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+# The worker: feed, adapter, outbox and pool as they run in a worker process.
+
+_FEEDS: dict[str, tuple[str, Channel, str]] = {
+    "trade": ("binance", "trades", "BTC/USDT"),
+    "depth": ("binance", "orderbooks", "BTC/USDT"),
+    "kraken": ("kraken", "orderbooks", "BTC/USD"),
+}
+
+
+@asynccontextmanager
+async def feeding(kind: str, address: str, master_url: str, connections: int) -> AsyncIterator[tuple[list[Feed], MasterPool]]:
+    """Feeds of that kind into a pool to the master, running."""
+    name, channel, symbol = _FEEDS[kind]
+    adapter = registry.adapter(name)
+    pool = MasterPool(master_url, PLACEHOLDER_KEY, f"bench-{kind}", 5)
+    options = BookOptions(depth=10 if kind == "kraken" else 20)
+    async with aiohttp.ClientSession() as session:
+        route = route_to(address)
+        rest = RestClient(session, adapter.venue.limits, route)
+        random = Random()
+        connects = Window(adapter.venue.limits.connects)
+        around = Surroundings(rest, connects, Breaker(), route, random, Counts())
+        put = pool.outbox.open(name, lambda _: None)
+        feeds = [Feed(adapter([(channel, symbol)], options), around, put, lambda _: None) for _ in range(connections)]
+        async with asyncio.TaskGroup() as tasks:
+            started = [tasks.create_task(each) for each in (pool.run(), rest.run(), *(feed.run() for feed in feeds))]
+            try:
+                yield feeds, pool
+            finally:
+                for task in started:
+                    task.cancel()
+
+
+async def until(is_done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(RUN_WITHIN):
+        while not is_done():
+            await asyncio.sleep(0.005)
+
+
+async def worker(kind: str, events: int, master_url: str) -> float:
+    """Microseconds of a frame, from the socket to the last acknowledgement."""
+    with source(kind, events) as address:
+        began = process_time()
+        async with feeding(kind, address, master_url, 1) as (feeds, pool):
+            await until(lambda: feeds[0].counts.frames >= events)
+            await pool.outbox.drain(RUN_WITHIN)
+            if feeds[0].counts.errors or feeds[0].adapter.totals()["gaps"]:
+                raise RuntimeError(f"the feed was not clean: {feeds[0].counts.errors}")
+        return (process_time() - began) / events * 1e6
+
+
+async def paced(events: int, master_url: str) -> float:
+    """The same for trades as they come in life: one frame a read, on many sockets."""
+    connections, rate = 50, 10_000
+    each = events // connections
+    with source("trade", each, per_write=1, rate=rate / connections) as address:
+        began = process_time()
+        async with feeding("trade", address, master_url, connections) as (feeds, pool):
+            await until(lambda: feeds[0].counts.frames >= each * connections)
+            await pool.outbox.drain(RUN_WITHIN)
+        return (process_time() - began) / (each * connections) * 1e6
+
+
+_SINK = """
+import asyncio, websockets.asyncio.server as server
+async def swallow(socket):
+    async for _ in socket: pass
+async def main():
+    async with server.serve(swallow, "127.0.0.1", 0, compression=None) as listening:
+        print(listening.sockets[0].getsockname()[1], flush=True)
+        await listening.serve_forever()
+asyncio.run(main())
+"""
+
+
+async def plainly(events: int) -> float:
+    """What is commonly written: websockets, orjson, a dict of each trade sent on. No order, no acknowledgement, no batch."""
+    connect = websockets.asyncio.client.connect
+    with source("trade", events) as address, running([sys.executable, "-c", _SINK]) as sink:
+        assert sink.stdout is not None
+        port = int(sink.stdout.readline())
+        began = process_time()
+        url = address.replace("http", "ws") + "/stream"
+        async with connect(url, compression=None) as venue, connect(f"ws://127.0.0.1:{port}", compression=None) as out:
+            await venue.send("{}")
+            for _ in range(events):
+                data = orjson.loads(await venue.recv())["data"]
+                trade = {
+                    "type": "trade",
+                    "exchange": "binance",
+                    "symbol": "BTC/USDT",
+                    "timestamp": data["T"],
+                    "price": data["p"],
+                    "amount": data["q"],
+                    "side": "sell" if data["m"] else "buy",
+                }
+                await out.send(orjson.dumps(trade))
+        return (process_time() - began) / events * 1e6
+
+
+# The master: this process is it; the events come from another.
+
+_SENDER = """
+import asyncio, sys, uvloop
+from adapters.events import Trade
+from collector.master_pool import MasterPool
+async def main(url, key, events):
+    pool = MasterPool(url, key, "bench", 5)
+    running = asyncio.ensure_future(pool.run())
+    put = pool.outbox.open("binance", lambda _: None)
+    for number in range(events):
+        symbol, now = f"C{number % 50}/USDT", 1723161255342000
+        put(Trade("binance", symbol, now, now, str(number), "61837.63", "0.02", "buy"))
+        if number % 1000 == 0:
+            await asyncio.sleep(0)
+            while pool.outbox.held_bytes > 16_000_000:
+                await asyncio.sleep(0.001)
+    print(await pool.outbox.drain(60), flush=True)
+uvloop.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+async def master_side(events: int) -> float:
+    """Microseconds of a trade, from its batch on the socket to the fsync of the journal and the acknowledgement."""
+    from master.service import run  # noqa: PLC0415 (opens the lake's libraries)
+    from master.settings import MasterSettings, load  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        settings = load(MasterSettings, {"server": {"port": 0, "http_port": 0, "data": folder}})
+        stop = asyncio.Event()
+        serving = asyncio.create_task(run(settings, stop))
+        await until((data / "master.json").exists)
+        url = f"ws://127.0.0.1:{json.loads((data / 'master.json').read_text())['port']}"
+        sender = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _SENDER, url, PLACEHOLDER_KEY, str(events)), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        )
+        began = process_time()
+        await sender.communicate()
+        spent = process_time() - began
+        stop.set()
+        await serving
+    return spent / events * 1e6
+
+
+# Memory.
+
+_WORKER = """
+import asyncio, logging, structlog, uvloop
+import collector.worker as worker
+from collector.master_pool import MasterPool
+from collector.plan import Chunk, ExchangePlan
+from adapters.book import BookOptions
+logging.disable()
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+async def main():
+    pool = MasterPool("ws://127.0.0.1:9", "key", "bench", 5)
+    chunks = tuple(Chunk(name, "trades", tuple(f"C{number}/USDT" for number in range(50))) for name in ("binance",) * 4)
+    plans = tuple(ExchangePlan(name, BookOptions(), chunks) for name in ("binance", "kraken", "okx", "kucoin"))
+    async with worker.running(plans, pool.outbox, "http://127.0.0.1:9"):
+        await asyncio.sleep(0.5)
+        print(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1], flush=True)
+uvloop.run(main())
+"""
+
+
+def worker_memory() -> float:
+    """RSS in MB of a worker with four exchanges and 200 trade subscriptions each, before any book."""
+    done = subprocess.run([sys.executable, "-c", _WORKER], cwd=ROOT, capture_output=True, check=True)
+    return int(done.stdout) / 1024
+
+
+_BOOKS = """
+import sys
+sys.path.insert(0, "scripts")
+import bench_source
+from adapters.binance import Binance
+from adapters.book import BookOptions
+from adapters.effects import Answer
+def resident(): return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) * 1024
+bodies, count = bench_source.depth_snapshot(), 50
+adapter = Binance([("orderbooks", f"C{number}/USDT") for number in range(count)], BookOptions())
+adapter.connected(0.0)
+before = resident()
+for number in range(count):
+    adapter.fetched(("book", f"C{number}USDT"), Answer(200, bodies, 0), 0.0)
+print((resident() - before) / (count * 2000))
+"""
+
+
+def level_bytes() -> float:
+    """Bytes of memory of one price level, measured over fifty books of 2,000 levels."""
+    done = subprocess.run([sys.executable, "-c", _BOOKS], cwd=ROOT, capture_output=True, check=True)
+    return float(done.stdout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

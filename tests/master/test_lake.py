@@ -1,0 +1,421 @@
+"""The lake: every event as columns, each row once, whenever and wherever one looks."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from adapters.events import (
+    Book,
+    BookDelta,
+    Candle,
+    Event,
+    Funding,
+    Gap,
+    Liquidation,
+    OpenInterest,
+    Status,
+    Ticker,
+    Trade,
+)
+from master.journal import Journal, recover
+from master.lake import TABLES, connect, expire, rows, seal
+from master.protocol import Batch
+from master.segments import path_of, scan, segments_in
+from tests.master.making import DAY, NOON, STREAM, batch, trade, write_segment
+from tests.master.steps import copied_at_every_step
+
+ABOUT = ("kraken", "BTC/USD", NOON - 250, NOON)
+BIDS, ASKS = [("100.10", "0.5000"), ("100.0", "1")], [("100.20", "0.00000001")]
+
+FULL: dict[str, Event] = {
+    "trades": Trade(*ABOUT, "T-1", "100.10", "0.50000000", "sell", "backfill"),
+    "books": Book(*ABOUT, BIDS, ASKS, 17),
+    "book_deltas": BookDelta(*ABOUT, BIDS, [], 18, 17),
+    "tickers": Ticker(*ABOUT, "1.0", "2.00", "3", "4.5", "5", "6.000"),
+    "candles": Candle(*ABOUT, "1m", NOON - 60_000_000, "1.0", "2.0", "0.5", "1.50", "1234.5", 42, closed=True),
+    "funding": Funding(*ABOUT, "0.000100", NOON + DAY, "100.05", "100.04"),
+    "open_interest": OpenInterest(*ABOUT, "12345.678"),
+    "liquidations": Liquidation(*ABOUT, "L-1", "99.9", "3", "buy"),
+    "gaps": Gap(*ABOUT, "trades", "sequence", "11", "13", NOON - 5, NOON),
+}
+SPARE: dict[str, Event] = {
+    "trades": Trade("kraken", "BTC/USD", None, NOON, "", "-0", "0", "unknown"),
+    "books": Book("kraken", "BTC/USD", None, NOON, [], [], None),
+    "book_deltas": BookDelta("kraken", "BTC/USD", None, NOON, [], [], None, None),
+    "tickers": Ticker("kraken", "BTC/USD", None, NOON),
+    "candles": Candle("kraken", "BTC/USD", None, NOON, "1m", NOON, "1", "1", "1", "1", "0", None, closed=False),
+    "funding": Funding("kraken", "BTC/USD", None, NOON, "-0.0001"),
+    "gaps": Gap("kraken", None, None, NOON, "connection", "closed"),
+}
+TIMES = ("timestamp", "received", "start", "next_time", "since", "until")
+
+
+def ask(data: Path, sql: str) -> list[tuple[Any, ...]]:
+    with connect(data) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def numbers(data: Path) -> list[int]:
+    """The ids of all trades in the order in which the master took them: made from 1, each must be there once."""
+    return [int(found) for (found,) in ask(data, "SELECT id FROM trades ORDER BY position")]
+
+
+def keep(data: Path, number: int, *events: Event) -> Path:
+    """A data directory whose journal has these events in one more segment."""
+    return write_segment(data / "journal", number, [batch(number, *events)])
+
+
+def seal_all(data: Path) -> None:
+    for path in segments_in(data / "journal"):
+        seal(path, data / "lake")
+
+
+# Columns ------------------------------------------------------------------------------------------------------------------
+
+
+def expected(event: Struct) -> dict[str, Any]:
+    """What a row says, derived from the event's own text and nothing of the lake."""
+    row: dict[str, Any] = {}
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if name in TIMES and value is not None:
+            value = datetime.fromtimestamp(value / 1e6, UTC).replace(tzinfo=None)
+        if name in ("bids", "asks"):
+            value = [
+                {"price": float(price), "amount": float(amount), "price_text": price, "amount_text": amount} for price, amount in value
+            ]
+        row[name] = value
+    return row
+
+
+TEXT_TOO = {
+    "trades": ("price", "amount"),
+    "tickers": ("bid", "bid_amount", "ask", "ask_amount", "last", "volume_24h"),
+    "candles": ("open", "high", "low", "close", "volume"),
+    "funding": ("rate", "mark_price", "index_price"),
+    "open_interest": ("amount",),
+    "liquidations": ("price", "amount"),
+}
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["journal", "parquet"])
+@pytest.mark.parametrize(("table", "event"), [*FULL.items(), *SPARE.items()])
+def test_every_event_is_a_row(tmp_path: Path, table: str, event: Event, sealed: bool) -> None:
+    keep(tmp_path, 1, event)
+    if sealed:
+        seal_all(tmp_path)
+        assert segments_in(tmp_path / "journal") == []
+    with connect(tmp_path) as connection:
+        answer = connection.execute(f"SELECT * FROM {table}")
+        names = [name for name, *_ in answer.description or ()]
+        (found,) = answer.fetchall()
+    row = dict(zip(names, found, strict=True))
+    row.pop("position")
+    wanted = expected(event)
+    for name in TEXT_TOO.get(table, ()):
+        text = wanted[name]
+        wanted[f"{name}_text"], wanted[name] = text, None if text is None else float(text)
+    assert row == wanted
+
+
+def test_every_kind_of_event_has_a_table_but_one() -> None:
+    assert {table.event for table in TABLES} == {type(event) for event in FULL.values()}
+    assert set(TEXT_TOO) == {table.name for table in TABLES if table.numbers}
+    assert Status not in {table.event for table in TABLES}, "a state is no data"
+
+
+digits = st.from_regex(r"\A-?[0-9]{1,30}(\.[0-9]{1,30})?\Z")
+
+
+@given(st.lists(st.tuples(digits, digits), min_size=1, max_size=5))
+def test_text_is_kept_to_the_last_zero(prices: list[tuple[str, str]]) -> None:
+    told = [Trade(*ABOUT, "", price, amount, "buy") for price, amount in prices]
+    told_books: list[Event] = [Book(*ABOUT, prices, [], None)]
+    found = rows(scan(batch(1, *told, *told_books).data, 1), 0)
+    by_name = {table.name: data.to_pylist() for table, data in found.items()}
+    assert [(row["price_text"], row["amount_text"]) for row in by_name["trades"]] == prices
+    assert [row["price"] for row in by_name["trades"]] == [float(price) for price, _ in prices]
+    assert [(level["price_text"], level["amount_text"]) for level in by_name["books"][0]["bids"]] == prices
+
+
+class TestPosition:
+    """The order in which the master took the events, over all tables and segments."""
+
+    def test_rises_through_batches_tables_and_segments(self, tmp_path: Path) -> None:
+        write_segment(tmp_path / "journal", 7, [batch(1, trade(1), FULL["tickers"], trade(2)), batch(2, trade(3))])
+        write_segment(tmp_path / "journal", 8, [batch(3, trade(4))])
+        everything = "SELECT position, id FROM trades UNION ALL SELECT position, 'ticker' FROM tickers ORDER BY 1"
+        before = ask(tmp_path, everything)
+        assert [name for _, name in before] == ["1", "ticker", "2", "3", "4"]
+        seal(path_of(tmp_path / "journal", 7), tmp_path / "lake")
+        assert ask(tmp_path, everything) == before, "the same in Parquet"
+
+    def test_a_million_events_in_a_segment_do_not_reach_into_the_next(self, tmp_path: Path) -> None:
+        write_segment(tmp_path / "journal", 1, [batch(1, trade(1))])
+        write_segment(tmp_path / "journal", 2, [batch(2, trade(2))])
+        (first,), (second,) = ask(tmp_path, "SELECT position FROM trades ORDER BY 1")
+        assert second - first == 2**32
+
+
+class TestOddValues:
+    """What our adapters never send, another collector may: it must not keep the rest from being stored and asked for."""
+
+    @pytest.mark.parametrize("sealed", [False, True], ids=["journal", "parquet"])
+    def test_a_number_that_is_none_is_kept_as_text(self, tmp_path: Path, sealed: bool) -> None:
+        odd = [Trade(*ABOUT, "1", "abc", "", "buy"), Ticker(*ABOUT, bid="1,5"), Book(*ABOUT, [("x", "1")], [], None)]
+        keep(tmp_path, 1, *odd, trade(2))
+        if sealed:
+            seal_all(tmp_path)
+        assert ask(tmp_path, "SELECT id, price, price_text, amount_text FROM trades ORDER BY position") == [
+            ("1", None, "abc", ""),
+            ("2", 102.5, "102.50", "0.10"),
+        ]
+        assert ask(tmp_path, "SELECT bid, bid_text FROM tickers") == [(None, "1,5")]
+        assert ask(tmp_path, "SELECT bids[1].price, bids[1].price_text, bids[1].amount FROM books") == [(None, "x", 1.0)]
+
+    @pytest.mark.parametrize("sealed", [False, True], ids=["journal", "parquet"])
+    def test_an_integer_that_no_column_holds_is_absent(self, tmp_path: Path, sealed: bool) -> None:
+        keep(tmp_path, 1, Book("kraken", "BTC/USD", 2**70, NOON, [], [], 2**64 - 1), trade(2))
+        if sealed:
+            seal_all(tmp_path)
+        assert ask(tmp_path, "SELECT sequence, timestamp FROM books") == [(None, None)]
+        assert numbers(tmp_path) == [2]
+
+    @pytest.mark.parametrize("received", [-1, 0, 2**63 - 1, 2**70, -(2**70)])
+    @pytest.mark.parametrize("sealed", [False, True], ids=["journal", "parquet"])
+    def test_a_row_is_there_whatever_its_time(self, tmp_path: Path, received: int, sealed: bool) -> None:
+        keep(tmp_path, 1, trade(1, received=received), trade(2))
+        if sealed:
+            seal_all(tmp_path)
+        assert ask(tmp_path, "SELECT count(*), count(received) FROM trades") == [(2, 2)]
+
+
+# Sealing ------------------------------------------------------------------------------------------------------------------
+
+
+class TestSeal:
+    def test_counts_what_it_wrote_and_removes_the_segment(self, tmp_path: Path) -> None:
+        path = keep(tmp_path, 1, *FULL.values(), trade(2))
+        written = seal(path, tmp_path / "lake")
+        assert written == {table: 2 if table == "trades" else 1 for table in FULL}
+        assert not path.exists()
+
+    def test_one_file_a_table_and_day_named_after_the_segment(self, tmp_path: Path) -> None:
+        keep(tmp_path, 12, trade(1), trade(2, received=NOON + DAY), trade(3))
+        seal_all(tmp_path)
+        assert [str(path.relative_to(tmp_path / "lake")) for path in sorted((tmp_path / "lake").rglob("*.parquet"))] == [
+            "trades/date=2025-11-26/000000000012.parquet",
+            "trades/date=2025-11-27/000000000012.parquet",
+        ]
+        assert numbers(tmp_path) == [1, 2, 3]
+
+    @pytest.mark.parametrize(("received", "day"), [(0, "2025-11-26"), (DAY // 2 - 1, "2025-11-26"), (DAY // 2, "2025-11-27")])
+    def test_a_day_ends_at_midnight_utc(self, tmp_path: Path, received: int, day: str) -> None:
+        keep(tmp_path, 1, trade(1, received=NOON + received))
+        seal_all(tmp_path)
+        assert (tmp_path / "lake" / "trades" / f"date={day}" / "000000000001.parquet").exists()
+
+    def test_a_file_is_sorted_for_those_who_ask_for_one_market(self, tmp_path: Path) -> None:
+        keep(tmp_path, 1, trade(1, symbol="ETH/USD"), trade(2), trade(3, symbol="ETH/USD"), trade(4, exchange="binance"))
+        seal_all(tmp_path)
+        (file,) = (tmp_path / "lake").rglob("*.parquet")
+        assert pq.read_table(file)["id"].to_pylist() == ["4", "2", "1", "3"]
+
+    def test_an_empty_segment_leaves_nothing(self, tmp_path: Path) -> None:
+        path = write_segment(tmp_path / "journal", 1, [])
+        assert seal(path, tmp_path / "lake") == {}
+        assert not path.exists()
+        assert list((tmp_path / "lake").rglob("*.parquet")) == []
+
+    def test_interrupted_at_every_step_each_row_is_there_once_and_it_can_be_done_again(self, tmp_path: Path) -> None:
+        data = tmp_path / "data"
+        path = keep(data, 1, trade(1), FULL["tickers"], trade(2, received=NOON + DAY), trade(3))
+        keep(data, 2, trade(4))
+        with copied_at_every_step(data, tmp_path / "copies") as album:
+            seal(path, data / "lake")
+        assert len(album.copies) > 8
+        for copy, _ in album.copies:
+            assert numbers(copy) == [1, 2, 3, 4], copy
+            seal_all(copy)
+            assert numbers(copy) == [1, 2, 3, 4], f"{copy} sealed again"
+            assert ask(copy, "SELECT count(*) FROM tickers") == [(1,)]
+            assert list(copy.rglob("*.writing")) == []
+
+    def test_a_disk_that_refuses_leaves_the_segment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = keep(tmp_path, 1, trade(1))
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(pq, "write_table", full)
+        with pytest.raises(OSError, match="No space left"):
+            seal(path, tmp_path / "lake")
+        assert numbers(tmp_path) == [1]
+
+
+class TestDamage:
+    """What the journal lost is a row of `gaps`, as long as anything of that time is kept."""
+
+    def damaged(self, data: Path) -> Path:
+        path = write_segment(data / "journal", 1, [batch(1), batch(2, trade(21), trade(22)), batch(3)])
+        content = bytearray(path.read_bytes())
+        content[content.index(b'"id":"21"')] ^= 1
+        path.write_bytes(content)
+        write_segment(data / "journal", 2, [batch(4)])
+        return path
+
+    @pytest.mark.parametrize("sealed", [False, True], ids=["journal", "parquet"])
+    def test_told_with_what_can_be_known(self, tmp_path: Path, sealed: bool) -> None:
+        self.damaged(tmp_path)
+        if sealed:
+            seal_all(tmp_path)
+        assert numbers(tmp_path) == [1, 3, 4]
+        ((channel, reason, first, last),) = ask(tmp_path, "SELECT channel, reason, first_missing, last_missing FROM gaps")
+        assert (channel, first, last) == ("journal", "2", "2")
+        assert "damaged body" in reason
+        assert f"2 events of stream {STREAM.hex()}" in reason
+
+    def test_outlives_the_first_tidying(self, tmp_path: Path) -> None:
+        """A gap belongs to the days in which it came to be, not to the beginning of time."""
+        path = self.damaged(tmp_path)
+        seal(path, tmp_path / "lake")
+        expire(tmp_path / "lake", oldest_day="2025-11-26", max_bytes=1 << 30)
+        assert ask(tmp_path, "SELECT count(*) FROM gaps") == [(1,)]
+
+    def test_a_segment_of_which_nothing_is_left(self, tmp_path: Path) -> None:
+        path = path_of(tmp_path / "journal", 1)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"\xaa" * 5000)
+        seal(path, tmp_path / "lake")
+        ((reason, received),) = ask(tmp_path, "SELECT reason, received FROM gaps")
+        assert "5000 bytes at 0" in reason
+        assert received.year >= 2025
+
+    def test_a_batch_that_is_being_written_is_no_damage(self, tmp_path: Path) -> None:
+        """A reader may see the half of a write; nobody was told that it is there."""
+        path = write_segment(tmp_path / "journal", 1, [batch(1), batch(2)])
+        path.write_bytes(path.read_bytes()[:-10])
+        assert numbers(tmp_path) == [1]
+        assert ask(tmp_path, "SELECT count(*) FROM gaps") == [(0,)]
+
+
+# Keeping within bounds ----------------------------------------------------------------------------------------------------
+
+
+class TestExpire:
+    def lake(self, data: Path) -> list[Path]:
+        for number in range(1, 5):
+            keep(data, number, trade(number, received=NOON + number * DAY))
+        seal_all(data)
+        return sorted((data / "lake").rglob("*.parquet"))
+
+    def test_by_age(self, tmp_path: Path) -> None:
+        self.lake(tmp_path)
+        assert expire(tmp_path / "lake", oldest_day="2025-11-29", max_bytes=1 << 40) == 2
+        assert numbers(tmp_path) == [3, 4]
+
+    def test_by_size_the_oldest_first_and_no_more_than_needed(self, tmp_path: Path) -> None:
+        files = self.lake(tmp_path)
+        room = sum(path.stat().st_size for path in files[1:])
+        assert expire(tmp_path / "lake", oldest_day="2000-01-01", max_bytes=room) == 1
+        assert numbers(tmp_path) == [2, 3, 4]
+        assert expire(tmp_path / "lake", oldest_day="2000-01-01", max_bytes=room) == 0
+        assert expire(tmp_path / "lake", oldest_day="2000-01-01", max_bytes=0) == 3
+
+    def test_days_go_in_every_table(self, tmp_path: Path) -> None:
+        keep(tmp_path, 1, *FULL.values())
+        seal_all(tmp_path)
+        assert expire(tmp_path / "lake", oldest_day="2025-11-27", max_bytes=1 << 40) == len(FULL)
+        assert all(ask(tmp_path, f"SELECT count(*) FROM {table}") == [(0,)] for table in FULL)
+
+    def test_of_nothing(self, tmp_path: Path) -> None:
+        assert expire(tmp_path / "lake", oldest_day="2025-11-27", max_bytes=0) == 0
+
+
+# Asking -------------------------------------------------------------------------------------------------------------------
+
+
+class TestConnect:
+    def test_every_table_is_there_before_the_first_row(self, tmp_path: Path) -> None:
+        for table in FULL:
+            assert ask(tmp_path, f"SELECT * FROM {table}") == []
+
+    @pytest.mark.parametrize("name", ["it's here", 'a "b" c', "günther", "[x]", "a*b", "{a,b}"])
+    def test_wherever_the_data_is(self, tmp_path: Path, name: str) -> None:
+        data = tmp_path / name
+        keep(data, 1, trade(1))
+        seal_all(data)
+        keep(data, 2, trade(2))
+        assert numbers(data) == [1, 2]
+
+    def test_lake_and_journal_are_one(self, tmp_path: Path) -> None:
+        for number in range(1, 7):
+            keep(tmp_path, number, trade(number))
+            for path in segments_in(tmp_path / "journal")[:-2]:
+                seal(path, tmp_path / "lake")
+        assert len(segments_in(tmp_path / "journal")) == 2
+        assert numbers(tmp_path) == [1, 2, 3, 4, 5, 6]
+
+    def test_a_master_writes_rolls_and_seals_meanwhile(self, tmp_path: Path) -> None:
+        """Whoever asks sees every committed row once: committed before he asked it is there, and none is there twice."""
+        keeping = Keeping(tmp_path)
+        keeping.start()
+        try:
+            for _ in range(25):
+                committed = keeping.committed
+                found = numbers(tmp_path)
+                assert found == list(range(1, len(found) + 1))
+                assert len(found) >= committed
+                assert ask(tmp_path, "SELECT count(*) FROM gaps") == [(0,)]
+        finally:
+            keeping.stop()
+        assert keeping.sealed > 3, "it was sealed meanwhile"
+        assert len(numbers(tmp_path)) == keeping.committed
+
+
+class Keeping(threading.Thread):
+    """A journal that is written as fast as it goes, while what it closes is sealed at once."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__()
+        self.committed = 0
+        self.sealed = 0
+        self._data = data
+        self._stop = threading.Event()
+        (data / "journal").mkdir()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.join()
+
+    def run(self) -> None:
+        asyncio.run(self._write())
+
+    async def _write(self) -> None:
+        folder = self._data / "journal"
+        journal = Journal(folder, recover(folder), self._count, self._seal, roll_bytes=20_000, roll_seconds=60)
+        running = asyncio.create_task(journal.run())
+        seq = 0
+        while not self._stop.is_set():
+            for seq in range(seq + 1, seq + 21):  # noqa: B020
+                journal.append(batch(seq))
+            await asyncio.sleep(0.005)
+        journal.stop()
+        await running
+        journal.close()
+
+    def _count(self, batches: Sequence[Batch]) -> None:
+        self.committed += len(batches)
+
+    def _seal(self, segment: Path) -> None:
+        seal(segment, self._data / "lake")
+        self.sealed += 1
