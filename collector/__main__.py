@@ -43,7 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m collector", description="Collects market data of many exchanges.")
     parser.add_argument("--config", type=Path, default=Path("config.json"), help="the configuration (default: %(default)s)")
-    parser.add_argument("--exchange", nargs="+", action="extend", metavar="NAME", help="only these exchanges of the configuration")
+    parser.add_argument(
+        "--exchange", nargs="+", action="extend", metavar="NAME", help="only these of the configuration"
+    )
     parser.add_argument("--simulator", metavar="URL", help="use the simulator there instead of the real exchanges")
     parser.add_argument("--demo", action="store_true", help="no master: a live table, or JSON lines into a pipe")
     parser.add_argument("--check", action="store_true", help="check the configuration and print the plan; connect to nothing")
@@ -110,12 +112,9 @@ async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Even
     from collector.worker import Assignment  # noqa: PLC0415
 
     master = settings.master
-    supervisor = Supervisor(
-        [
-            Assignment(each, master.url, master.key.get_secret_value(), master.connections, simulator, settings.debug.log)
-            for each in _plan(settings)
-        ]
-    )
+    record_to = settings.server.data / "raw" if settings.debug.raw else None
+    common = (master.url, master.key.get_secret_value(), master.connections, simulator, settings.debug.log, record_to)
+    supervisor = Supervisor([Assignment(each, *common) for each in _plan(settings)])
     picture = Picture(supervisor.workers)
     runner = web.AppRunner(application(picture), access_log=None, shutdown_timeout=1.0)
     await runner.setup()

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from random import Random
 from time import monotonic
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from collector import plan
 from collector.chunk import Chunk
 from collector.feed import Counts, Feed, Surroundings
 from collector.limits import Backoff, Breaker, Window
+from collector.recorder import Recorder
 from collector.rest import RestClient, Route
 from collector.sink import Sink
 from master.log import logger
@@ -59,6 +61,8 @@ def route_to(simulator: str | None) -> Route:
 
     def route(url: str) -> str:
         parts = urlsplit(url)
+        if parts.netloc == base.netloc:
+            return url  # an address that the simulator itself gave out
         scheme = {"wss": "ws", "https": "http"}.get(parts.scheme, parts.scheme)
         query = f"?{parts.query}" if parts.query else ""
         return f"{scheme}://{base.netloc}{base.path.rstrip('/')}/{parts.hostname}{parts.path}{query}"
@@ -76,7 +80,9 @@ class Exchange:
         session: aiohttp.ClientSession,
         route: Route,
         missing_since: int | None = None,
+        record_to: Path | None = None,
     ) -> None:
+        self._record_to = record_to
         self.name = assigned.name
         self._class = registry.adapter(assigned.name)
         self._plan = assigned
@@ -102,7 +108,8 @@ class Exchange:
             tasks.create_task(self._around.rest.run())
             listing = tasks.create_task(self._list())
             await asyncio.wait([listing], timeout=LIST_WITHIN)
-            self._chunks = [Chunk(self._maker(pairs), self._put, self._sink.status) for pairs in self._plan.chunks]
+            makers = [self._maker(pairs, number) for number, pairs in enumerate(self._plan.chunks)]
+            self._chunks = [Chunk(make, self._put, self._sink.status) for make in makers]
             for chunk in self._chunks:
                 tasks.create_task(chunk.run())
 
@@ -122,13 +129,18 @@ class Exchange:
                     chunk.feed.do(chunk.feed.adapter.listed(found, monotonic()))
                 return
 
-    def _maker(self, pairs: plan.Chunk) -> Callable[[], Feed]:
+    def _maker(self, pairs: plan.Chunk, number: int) -> Callable[[], Feed]:
         wanted = [(pairs.channel, symbol) for symbol in pairs.symbols]
+        missing_since = self._missing_since
 
         def make() -> Feed:
-            adapter = self._class(wanted, self._plan.options, self._instruments, self._missing_since)
-            self._missing_since = None if self._chunks else self._missing_since  # only the first connections follow that hole
-            return Feed(adapter, self._around, self._put, self._sink.status)
+            nonlocal missing_since
+            adapter = self._class(wanted, self._plan.options, self._instruments, missing_since)
+            missing_since = None  # only the first connection follows that hole
+            recorder = None
+            if self._record_to is not None:
+                recorder = Recorder(self._record_to / f"{self.name}-{pairs.channel}-{number}.ndjson")
+            return Feed(adapter, self._around, self._put, self._sink.status, recorder)
 
         return make
 

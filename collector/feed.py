@@ -13,11 +13,12 @@ from msgspec import Struct
 from picows import WSCloseCode, WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
 from adapters.adapter import ExchangeAdapter
-from adapters.effects import Connect, Fetch, Reconnect, Send
-from adapters.errors import AdapterError
+from adapters.effects import Answer, Connect, Fetch, Reconnect, Send
+from adapters.errors import AdapterError, FetchError
 from adapters.events import Event, Status
 from adapters.live import Output
 from collector.limits import Backoff, Breaker, Window
+from collector.recorder import Recorder
 from collector.rest import Reply, RestClient, Route
 from collector.sink import Put
 from master.log import logger
@@ -79,14 +80,22 @@ class Feed(WSListener):
     It is also the listener of its present socket. The library's own pings are off; its answers to the server's are on.
     """
 
-    def __init__(self, adapter: ExchangeAdapter, around: Surroundings, put: Put, status: Callable[[Status], None]) -> None:
+    def __init__(
+        self,
+        adapter: ExchangeAdapter,
+        around: Surroundings,
+        put: Put,
+        status: Callable[[Status], None],
+        recorder: Recorder | None = None,
+    ) -> None:
         self.adapter = adapter
         self.counts = around.counts
         self.is_open = False
         self._around = around
         self.put = put
         self.status = status
-        self._receive = adapter.receive
+        self._recorder = recorder
+        self._receive = adapter.receive if recorder is None else self._receive_and_record
         self._backoff = Backoff(around.random)
         self._frames = Window(adapter.venue.limits.frames)
         self._outgoing: deque[Send] = deque()
@@ -179,6 +188,8 @@ class Feed(WSListener):
         except (OSError, TimeoutError, WSError) as error:
             self.end(Ended(ABNORMAL, explain(error)))
         else:
+            if self._recorder is not None:
+                self._recorder.line("connect", None, url=asked.url)
             return transport
         return None
 
@@ -220,6 +231,11 @@ class Feed(WSListener):
             transport.send_close(code)
             transport.disconnect()
 
+    def _receive_and_record(self, payload: bytes, received: int) -> list[Output]:
+        assert self._recorder is not None
+        self._recorder.line("recv", payload)
+        return self.adapter.receive(payload, received)
+
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if transport is self._transport:  # not the last breath of an earlier one
             self.end(Ended(ABNORMAL, "connection lost"))
@@ -238,6 +254,8 @@ class Feed(WSListener):
             return
         now = monotonic()
         self.do(self.adapter.tick(now))
+        if self._recorder is not None:
+            self._recorder.flush()
         if not self._is_proven and now - self._opened_at >= PROVEN_AFTER:
             self._is_proven = True
             self._around.breaker.succeeded()
@@ -253,6 +271,8 @@ class Feed(WSListener):
                 await self._has_outgoing.wait()
             send = self._outgoing.popleft()
             await self._turn(self._frames, 0.0, send.cost)
+            if self._recorder is not None:
+                self._recorder.line("send", send.frame)
             if isinstance(send.frame, str):
                 transport.send(WSMsgType.TEXT, send.frame.encode())
             else:
@@ -271,7 +291,7 @@ class Feed(WSListener):
                 self._outgoing.append(output)
                 self._has_outgoing.set()
             case Fetch():
-                self._around.rest.ask(output, self._replier(output.key), self)
+                self._around.rest.ask(output, self._replier(output), self)
             case Connect():
                 if not self._address.done():
                     self._address.set_result(output)
@@ -285,8 +305,13 @@ class Feed(WSListener):
             case _:
                 self.put(output)
 
-    def _replier(self, key: tuple[str, ...]) -> Reply:
-        return lambda answer: self.do(self.adapter.fetched(key, answer, monotonic()))
+    def _replier(self, fetch: Fetch) -> Reply:
+        def reply(answer: Answer | FetchError) -> None:
+            if self._recorder is not None and isinstance(answer, Answer):
+                self._recorder.line("http", answer.body, url=fetch.request.url, status=answer.status)
+            self.do(self.adapter.fetched(fetch.key, answer, monotonic()))
+
+        return reply
 
     # What a person is told.
 

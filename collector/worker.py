@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from logging import DEBUG, INFO
+from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -35,6 +36,7 @@ class Assignment(Struct, frozen=True):
     master_connections: int
     simulator: str | None
     debug: bool
+    record_to: Path | None = None
     missing_since: int | None = None
 
 
@@ -57,13 +59,17 @@ _encode = msgspec.json.Encoder().encode
 
 @asynccontextmanager
 async def running(
-    plans: tuple[ExchangePlan, ...], sink: Sink, simulator: str | None, missing_since: int | None = None
+    plans: tuple[ExchangePlan, ...],
+    sink: Sink,
+    simulator: str | None,
+    missing_since: int | None = None,
+    record_to: Path | None = None,
 ) -> AsyncIterator[list[Exchange]]:
     """Run these exchanges for as long as the context is open."""
     connector = aiohttp.TCPConnector(limit_per_host=8)
     async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "market-data-collector"}) as session:
         route = route_to(simulator)
-        exchanges = [Exchange(each, sink, session, route, missing_since) for each in plans]
+        exchanges = [Exchange(each, sink, session, route, missing_since, record_to) for each in plans]
         async with asyncio.TaskGroup() as tasks:
             started = [tasks.create_task(exchange.run()) for exchange in exchanges]
             try:
@@ -84,7 +90,14 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
     sending = asyncio.create_task(pool.run())
     gc.freeze()  # what the imports made is not looked through again
     try:
-        async with running(assignment.plan.exchanges, pool.outbox, assignment.simulator, assignment.missing_since) as exchanges:
+        collecting = running(
+            assignment.plan.exchanges,
+            pool.outbox,
+            assignment.simulator,
+            assignment.missing_since,
+            assignment.record_to,
+        )
+        async with collecting as exchanges:
             while not stop.is_set():
                 writer.write(_encode(_state(assignment, exchanges, pool)) + b"\n")
                 await asyncio.wait([asyncio.ensure_future(stop.wait()), sending], timeout=REPORT_EVERY)

@@ -8,7 +8,7 @@ segment from the journal as long as the segment is there, and from Parquet once 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
@@ -62,19 +62,40 @@ class Table:
         return pa.bool_() if name in self.flags else pa.string()
 
     def arrow(self, events: Sequence[Struct], positions: Sequence[int]) -> pa.Table:
-        """The events as columns. Raises pa.ArrowInvalid where a number is none (which no adapter emits)."""
+        """The events as columns. What does not fit its column (no adapter emits that) is absent there; text is always kept."""
         schema = self.schema
         columns: dict[str, pa.Array] = {"position": pa.array(positions, pa.int64())}
         for name in self.event.__struct_fields__:
             values = [getattr(event, name) for event in events]
             if name in self.numbers:
                 columns[f"{name}_text"] = text = pa.array(values, pa.string())
-                columns[name] = pc.cast(text, pa.float64())
+                columns[name] = _doubles(text)
             elif name in self.levels:
                 columns[name] = _level_column(values)
             else:
-                columns[name] = pa.array(values, schema.field(name).type)
+                columns[name] = _column(values, schema.field(name).type)
         return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, OverflowError):
+        return pa.array([value if value is not None and -(2**63) <= value < 2**63 else None for value in values], kind)
+
+
+def _doubles(text: pa.Array) -> pa.Array:
+    try:
+        return pc.cast(text, pa.float64())
+    except pa.ArrowInvalid:
+        return pa.array([_double(each) for each in text.to_pylist()], pa.float64())
+
+
+def _double(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def _level_column(views: list[list[tuple[str, str]]]) -> pa.ListArray:
@@ -83,7 +104,7 @@ def _level_column(views: list[list[tuple[str, str]]]) -> pa.ListArray:
         offsets.append(offsets[-1] + len(view))
     prices = pa.array([price for view in views for price, _ in view], pa.string())
     amounts = pa.array([amount for view in views for _, amount in view], pa.string())
-    columns = [pc.cast(prices, pa.float64()), pc.cast(amounts, pa.float64()), prices, amounts]
+    columns = [_doubles(prices), _doubles(amounts), prices, amounts]
     levels = pa.StructArray.from_arrays(columns, fields=list(_LEVELS.value_type))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), levels)
 
@@ -109,12 +130,13 @@ TABLES = (
 _TABLE_OF = {table.event: table for table in TABLES}
 
 
-def rows(found: Scan) -> dict[Table, pa.Table]:
-    """One segment as tables. `position` rises in the order in which the master took the events; damage is a row of `gaps`."""
+def rows(found: Scan, written: int) -> dict[Table, pa.Table]:
+    """One segment as tables. `position` rises in the order in which the master took the events; damage is a row of `gaps`, at
+    the time at which the segment was `written`."""
     events: dict[Table, tuple[list[Struct], list[int]]] = {table: ([], []) for table in TABLES}
     position = found.number << _POSITION_BITS
-    told = [*(event for batch in found.batches for event in _events.decode(batch.body)), *map(_as_gap, found.damage)]
-    for event in told:
+    told = (event for batch in found.batches for event in _events.decode(batch.body))
+    for event in (*told, *(_as_gap(damage, written) for damage in found.damage)):
         position += 1
         table = _TABLE_OF.get(type(event))
         if table is not None:
@@ -124,20 +146,26 @@ def rows(found: Scan) -> dict[Table, pa.Table]:
     return {table: table.arrow(of_table, positions) for table, (of_table, positions) in events.items() if of_table}
 
 
-def _as_gap(damage: Damage) -> Gap:
+def _as_gap(damage: Damage, written: int) -> Gap:
     stream, seq, count = damage.batch or ("", 0, 0)
     reason = f"journal damaged: {damage.reason}, {damage.size} bytes at {damage.offset}, {count} events of stream {stream}"
     number = str(seq) if seq else None
-    return Gap("", None, None, 0, "journal", reason, number, number)
+    return Gap("", None, None, written, "journal", reason, number, number)
+
+
+def _written(segment: Path) -> int:
+    """When a segment was last written to, microseconds UTC."""
+    return segment.stat().st_mtime_ns // 1000
 
 
 def seal(segment: Path, lake: Path) -> dict[str, int]:
     """Turn one closed segment into Parquet and remove it: rows written by table. Safe to repeat. Raises OSError."""
     written: dict[str, int] = {}
     ready: list[tuple[Path, Path]] = []
-    for table, data in rows(scan(segment.read_bytes(), int(segment.stem))).items():
+    last = _written(segment)
+    for table, data in rows(scan(segment.read_bytes(), int(segment.stem)), last).items():
         written[table.name] = data.num_rows
-        for day, part in _by_day(data.sort_by([(name, "ascending") for name in ("exchange", "symbol", "position")])):
+        for day, part in _by_day(data.sort_by([(name, "ascending") for name in ("exchange", "symbol", "position")]), last):
             target = lake / table.name / f"date={day}" / f"{segment.stem}.parquet"
             target.parent.mkdir(parents=True, exist_ok=True)
             aside = target.with_suffix(".writing")
@@ -152,8 +180,9 @@ def seal(segment: Path, lake: Path) -> dict[str, int]:
     return written
 
 
-def _by_day(data: pa.Table) -> list[tuple[str, pa.Table]]:
-    days = pc.strftime(data["received"], format="%Y-%m-%d")
+def _by_day(data: pa.Table, otherwise: int) -> list[tuple[str, pa.Table]]:
+    """By the day of `received`; a row without one belongs to the day of `otherwise`."""
+    days = pc.strftime(data["received"].fill_null(pa.scalar(otherwise, TIME)), format="%Y-%m-%d")
     return [(str(day), data.filter(pc.equal(days, day))) for day in pc.unique(days)]
 
 
@@ -172,10 +201,6 @@ def expire(lake: Path, *, oldest_day: str, max_bytes: int) -> int:
     return gone
 
 
-class QueryError(Exception):
-    """The SQL cannot be answered, and why."""
-
-
 def connect(data: Path) -> "DuckDBPyConnection":
     """A DuckDB connection with a view for each table over lake and journal tail, as of now; also while a master writes."""
     import duckdb  # noqa: PLC0415 (74 ms and 27 MB that only a query needs)
@@ -192,15 +217,19 @@ def connect(data: Path) -> "DuckDBPyConnection":
 
 
 def _tail(journal: Path) -> tuple[dict[Table, pa.Table], set[str]]:
-    """Everything that is not sealed yet, and the names of the segments it is in."""
+    """Everything that is not sealed yet, and the names of the segments it is in. What stands half written at the very end is
+    no damage: a master is writing it, or was killed meanwhile."""
     parts: dict[Table, list[pa.Table]] = {table: [table.schema.empty_table()] for table in TABLES}
     unsealed = set()
-    for path in segments_in(journal):
+    segments = segments_in(journal)
+    for path in segments:
         try:
-            content = path.read_bytes()
+            written, found = _written(path), scan(path.read_bytes(), int(path.stem))
         except FileNotFoundError:  # sealed and removed since it was listed: its rows are in the lake
             continue
         unsealed.add(path.stem)
-        for table, part in rows(scan(content, int(path.stem))).items():
+        if path is segments[-1]:
+            found.damage = [each for each in found.damage if each.offset < found.end]
+        for table, part in rows(found, written).items():
             parts[table].append(part)
     return {table: pa.concat_tables(of_table) for table, of_table in parts.items()}, unsealed

@@ -21,8 +21,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m simulator", description=__doc__, epilog=f"faults: {GRAMMAR}")
     parser.add_argument("--exchange", action="append", metavar="NAME", choices=tuple(VENUES), help="repeatable; default all")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_whole, default=9000, help="0 lets the system choose")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--port", type=_port, default=9000, help="0 lets the system choose")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same markets")
     parser.add_argument("--rate", type=_rate, default=200.0, metavar="EVENTS_PER_S", help="market events of each exchange")
     parser.add_argument("--fault", action="append", default=[], metavar="SPEC", help="repeatable; see below")
     parser.print_usage = lambda file=None: None  # type: ignore[method-assign]  # an error is one line, not five
@@ -77,18 +77,17 @@ async def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _whole(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 65535, not {text}")
-    return port
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65535, not {text!r}")
+    return int(text)
 
 
 def _rate(text: str) -> float:
-    rate = float(text)
-    if not 0 < rate <= 1e6:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1000000, not {text}")
-    return rate
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 1e6:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 1000000, not {text!r}")
 
 
 if __name__ == "__main__":

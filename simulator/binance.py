@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 CLOSE = {
-    "session": (1001, ""),
     "pong": (1008, "Pong timeout"),
     "messages": (1008, "Too many requests"),
     "maintenance": (1012, "Service Restart"),
@@ -144,7 +143,7 @@ class Binance:
 
     def expire(self, connection: Connection, why: str, now: float) -> None:
         """Every broken rule ends the connection."""
-        connection.close(*CLOSE[why])
+        connection.close(*CLOSE.get(why, (1001, "")))
 
     def rest(self, call: Call, now: float) -> Answer:
         return self._rest.answer(call, now)

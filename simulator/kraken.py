@@ -175,7 +175,7 @@ class Kraken:
         if why == "messages":
             connection.send('{"Error":"Exceeded msg rate"}')
         else:
-            connection.close(*CLOSE[why])
+            connection.close(*CLOSE.get(why, (1001, "")))
 
     def _instruments(self) -> str:
         pairs: list[str] = []

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BATCH = 100  # topics of one subscribe frame
 EVERYTHING = "/market/ticker:all"
-CLOSE = {"session": (1001, ""), "idle": (1000, "Bye"), "maintenance": (1012, "Service Restart")}
+CLOSE = {"idle": (1000, "Bye"), "maintenance": (1012, "Service Restart")}
 
 
 class Kucoin:
@@ -141,7 +141,7 @@ class Kucoin:
         if why == "messages":
             self._send(connection, {"id": "", "type": "error", "code": 509, "data": "exceed max permits per second"})
         else:
-            connection.close(*CLOSE[why])
+            connection.close(*CLOSE.get(why, (1001, "")))
 
     def rest(self, call: Call, now: float) -> Answer:
         return self._rest.answer(call, now)

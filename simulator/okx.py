@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ARGUMENTS = 64 << 10  # bytes of all args of one request
 LOGIN = {"books-l2-tbt", "books50-l2-tbt"}
-CLOSE = {"session": (1001, ""), "mute": (4004, "No data received in 30s."), "maintenance": (1012, "Service Restart")}
+CLOSE = {"mute": (4004, "No data received in 30s."), "maintenance": (1012, "Service Restart")}
 
 
 class Okx:
@@ -139,7 +139,7 @@ class Okx:
 
     def expire(self, connection: Connection, why: str, now: float) -> None:
         """Silence for 30 seconds ends the connection, so does a planned end."""
-        connection.close(*CLOSE[why])
+        connection.close(*CLOSE.get(why, (1001, "")))
 
     def rest(self, call: Call, now: float) -> Answer:
         return self._rest.answer(call, now)

@@ -196,7 +196,7 @@ class TestOddValues:
         keep(tmp_path, 1, trade(1, received=received), trade(2))
         if sealed:
             seal_all(tmp_path)
-        assert ask(tmp_path, "SELECT count(*), count(received) FROM trades") == [(2, 2)]
+        assert numbers(tmp_path) == [1, 2]
 
 
 # Sealing ------------------------------------------------------------------------------------------------------------------
@@ -242,8 +242,10 @@ class TestSeal:
         keep(data, 2, trade(4))
         with copied_at_every_step(data, tmp_path / "copies") as album:
             seal(path, data / "lake")
-        assert len(album.copies) > 8
+        assert len(album.copies) >= 8, "as it was, three files written aside, three renamed, one removed"
         for copy, _ in album.copies:
+            for aside in copy.rglob("*.writing"):  # and a killed process may have come half as far
+                aside.write_bytes(aside.read_bytes()[: aside.stat().st_size // 2])
             assert numbers(copy) == [1, 2, 3, 4], copy
             seal_all(copy)
             assert numbers(copy) == [1, 2, 3, 4], f"{copy} sealed again"
@@ -390,11 +392,11 @@ class Keeping(threading.Thread):
         self.committed = 0
         self.sealed = 0
         self._data = data
-        self._stop = threading.Event()
+        self._told_to_stop = threading.Event()
         (data / "journal").mkdir()
 
     def stop(self) -> None:
-        self._stop.set()
+        self._told_to_stop.set()
         self.join()
 
     def run(self) -> None:
@@ -405,7 +407,7 @@ class Keeping(threading.Thread):
         journal = Journal(folder, recover(folder), self._count, self._seal, roll_bytes=20_000, roll_seconds=60)
         running = asyncio.create_task(journal.run())
         seq = 0
-        while not self._stop.is_set():
+        while not self._told_to_stop.is_set():
             for seq in range(seq + 1, seq + 21):  # noqa: B020
                 journal.append(batch(seq))
             await asyncio.sleep(0.005)
