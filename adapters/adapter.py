@@ -17,7 +17,7 @@ import orjson
 
 from adapters.book import BookOptions, BookState, BookSync
 from adapters.effects import Answer, Connect, Effect, Fetch, Reconnect, Send
-from adapters.errors import AdapterError, FetchError, FrameError
+from adapters.errors import AdapterError, FetchError, FrameError, NumberError
 from adapters.events import CHANNELS, Channel, Trade
 from adapters.handler import Handler
 from adapters.live import LiveHandler, Output
@@ -150,10 +150,12 @@ class ExchangeAdapter(ABC):
         self._heard = True
         try:
             self.parse(frame, live)
+        except NumberError as error:
+            live.unreadable(error)
         except AdapterError as error:
             live.error(error)
         except _UNREADABLE as error:
-            live.error(FrameError(f"{error} in {frame[:80]!r}"))
+            live.unreadable(FrameError(f"{error} in {frame[:80]!r}"))
         out, live.out = live.out, []
         return out
 
@@ -218,7 +220,7 @@ class ExchangeAdapter(ABC):
 
     def totals(self) -> Counter[str]:
         """What came of it so far: events by channel (and book deltas), gaps, repeats, and data nobody asked for."""
-        totals = Counter(deltas=self.live.deltas, gaps=0, repeated=self.live.repeated, stray=self.live.stray)
+        totals = Counter(deltas=self.live.deltas, gaps=self.live.gaps, repeated=self.live.repeated, stray=self.live.stray)
         for subscription in self.subscriptions:
             totals[subscription.channel] += subscription.told
             totals["gaps"] += subscription.gaps

@@ -5,9 +5,9 @@ from typing import Literal
 
 from adapters.book import ANSWER_WITHIN, BookOptions, BookState, BookSync, Change, Snapshot
 from adapters.effects import Effect
-from adapters.errors import AdapterError, BookError, FrameError, VenueError
+from adapters.errors import AdapterError, BookError, FrameError, NumberError, VenueError
 from adapters.events import Book, BookDelta, Channel, Event, Gap, Levels, Side, Status, Ticker, Trade
-from adapters.numbers import plain
+from adapters.numbers import unsigned
 from adapters.subscriptions import State, Subscription, Subscriptions
 from adapters.venue import Venue
 
@@ -40,6 +40,7 @@ class LiveHandler:
         self.stray = 0
         self.repeated = 0
         self.deltas = 0
+        self.gaps = 0
         self.welcomed = welcomed
         self._ask_for_book = ask_for_book
         self._name = venue.name
@@ -70,7 +71,7 @@ class LiveHandler:
         if not (price.replace(".", "", 1).isdecimal() and amount.replace(".", "", 1).isdecimal()) or not (
             price.isascii() and amount.isascii()
         ):
-            price, amount = plain(price), plain(amount)  # before the number counts: what cannot be read is missing
+            price, amount = unsigned(price), unsigned(amount)  # before the number counts: what cannot be read is missing
         if subscription.state is not _LIVE:
             self._went_live(subscription, in_turn=number == subscription.upcoming, numbered=isinstance(number, int))
         if isinstance(number, int):
@@ -79,6 +80,8 @@ class LiveHandler:
             elif not self._out_of_turn(subscription, number):
                 return
             number = str(number)
+        elif not number:
+            raise NumberError("a trade without an id")
         elif not subscription.is_new(number):
             self.repeated += 1
             return
@@ -231,7 +234,7 @@ class LiveHandler:
             self._went_live(subscription)
         subscription.heard = self.received
         subscription.told += 1
-        numbers = {name: plain(text) for name, text in fields.items() if text}
+        numbers = {name: unsigned(text) for name, text in fields.items() if text}
         self.out.append(Ticker(self._name, subscription.symbol, timestamp, self.received, **numbers))
 
     # Subscriptions --------------------------------------------------------------------------------------------------
@@ -333,3 +336,13 @@ class LiveHandler:
 
     def error(self, error: AdapterError) -> None:
         self.out.append(error)
+
+    def unreadable(self, error: FrameError) -> None:
+        """A frame said something that cannot be read. Books and numbered trades will show what it was; of trades without
+        such numbers nobody would ever know, so that the hole is told now, for all markets of the connection."""
+        self.out.append(error)
+        unnumbered = [each.heard for each in self._trades.values() if each.state is _LIVE and each.upcoming is None]
+        if unnumbered:
+            self.gaps += 1
+            about = (self._name, None, None, self.received, "trades", "unreadable frame", None, None)
+            self.out.append(Gap(*about, max(unnumbered) or None, self.received))

@@ -39,6 +39,14 @@ def plain(token: str) -> str:
     return sign + _shifted(whole, fraction, int(exponent or "0"))
 
 
+def unsigned(token: str) -> str:
+    """The same for a price or an amount, which is never less than nothing. Raises NumberError."""
+    text = plain(token)
+    if text.startswith("-"):
+        raise NumberError(f"less than nothing: {token[:40]!r}")
+    return text
+
+
 def _shifted(whole: str, fraction: str, places: int) -> str:
     if places >= 0:
         fraction = fraction.ljust(places, "0")

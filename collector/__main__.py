@@ -43,9 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m collector", description="Collects market data of many exchanges.")
     parser.add_argument("--config", type=Path, default=Path("config.json"), help="the configuration (default: %(default)s)")
-    parser.add_argument(
-        "--exchange", nargs="+", action="extend", metavar="NAME", help="only these of the configuration"
-    )
+    parser.add_argument("--exchange", nargs="+", action="extend", metavar="NAME", help="only these of the configuration")
     parser.add_argument("--simulator", metavar="URL", help="use the simulator there instead of the real exchanges")
     parser.add_argument("--demo", action="store_true", help="no master: a live table, or JSON lines into a pipe")
     parser.add_argument("--check", action="store_true", help="check the configuration and print the plan; connect to nothing")

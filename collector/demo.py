@@ -61,7 +61,7 @@ async def _table(plans: tuple[ExchangePlan, ...], simulator: str | None) -> None
             with Live(console=Console(), auto_refresh=False, screen=False) as live:
                 while True:
                     state = WorkerState("demo", os.getpid(), [each.state() for each in exchanges])
-                    table = render(exchanges_of([state], counts(state)), {}, rates, monotonic(), "demo: nothing is stored")
+                    table = render(exchanges_of([state], counts(state)), None, rates, monotonic(), "demo: nothing is stored")
                     live.update(table, refresh=True)
                     await asyncio.sleep(REDRAW_EVERY)
         finally:

@@ -171,7 +171,7 @@ class _Link:
         await socket.send(encode_control(Hello(self._worker, self._pool.boot, streams)))
         welcome = self._expect(Welcome, await socket.recv())
         for lane in outbox.lanes:
-            outbox.acked(lane.sender.acked(welcome.streams.get(lane.sender.name, 0)))
+            outbox.acked(lane, lane.sender.acked(welcome.streams.get(lane.sender.name, 0)))
 
     def _expect(self, kind: type[Expected], frame: str | bytes) -> Expected:
         message = decode_control(frame)
@@ -209,7 +209,7 @@ class _Link:
         if isinstance(message, Ack):
             for name, seq in message.streams.items():
                 if name in lanes:
-                    self._pool.outbox.acked(lanes[name].sender.acked(seq))
+                    self._pool.outbox.acked(lanes[name], lanes[name].sender.acked(seq))
         elif isinstance(message, Nak) and message.stream in lanes:
             lanes[message.stream].sender.nak(message.want)
         elif isinstance(message, Refused):

@@ -35,7 +35,7 @@ _SINGLE = {
 
 def counts(state: WorkerState) -> Counter[Count]:
     """Everything of a worker's state that only ever rises."""
-    total: Counter[Count] = Counter({("", "acked", ""): state.acked})
+    total: Counter[Count] = Counter({(name, "acked", ""): number for name, number in state.acked.items()})
     total.update({("", "losses", reason): number for reason, number in state.losses.items()})
     for exchange in state.exchanges:
         total.update({(exchange.name, "events", channel): number for channel, number in exchange.events.items()})
@@ -69,6 +69,7 @@ def _entry(name: str, totals: Counter[Count]) -> dict[str, Any]:
         "books_synced": 0,
         "lag_ms": None,
         "events": {channel: totals[name, "events", channel] for channel in EVENT_COUNTS},
+        "acked": totals[name, "acked", ""],
         "errors": errors,
         **{what: totals[name, what, ""] for what in _SINGLE},
         "rejected": {},
@@ -96,7 +97,7 @@ class Picture(Collector):
         return {
             "status": self._status(exchanges, states),
             "uptime": round(monotonic() - self._started, 1),
-            "acked": totals["", "acked", ""],
+            "acked": sum(number for (_, what, _), number in totals.items() if what == "acked"),
             "waiting": sum(state.waiting for state in states),
             "waiting_bytes": sum(state.waiting_bytes for state in states),
             "losses": {reason: number for (_, what, reason), number in totals.items() if what == "losses"},

@@ -5,8 +5,9 @@ and pressure decide before a batch gets its number. What a batch holds is acknow
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from operator import attrgetter
 from zlib import crc32
 
 import msgspec
@@ -23,6 +24,7 @@ PRESSURE_FROM = {Pressure.SOME: 32 << 20, Pressure.FULL: 64 << 20}
 """Bytes that wait for acknowledgement, on all lanes together, from which a pressure holds; it falls again at three quarters."""
 
 _encoder = msgspec.json.Encoder()
+_exchange_of = attrgetter("exchange")
 
 
 class Lane:
@@ -34,10 +36,12 @@ class Lane:
         self.pending = Pending()
         self._added = added
         self._timer: asyncio.TimerHandle | None = None
+        self._told: deque[Counter[str]] = deque()
 
     def schedule(self) -> None:
         """The first event of a batch has come."""
-        self._timer = asyncio.get_running_loop().call_later(LINGER, self.flush)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LINGER, self.flush)
 
     def flush(self) -> None:
         """What is pending becomes a batch (or several, if it is large)."""
@@ -57,17 +61,23 @@ class Lane:
             self._add(events[middle:])
         else:
             self.sender.add(body, len(events))
+            self._told.append(Counter(map(_exchange_of, events)))
+
+    def acked(self, batches: int) -> Counter[str]:
+        """The oldest so many batches are durable: how many events of which exchange they held."""
+        return sum((self._told.popleft() for _ in range(batches)), Counter())
 
 
 class Outbox:
     """Implements Sink. `wake(lane)` is called when a lane has something to send.
 
-    `lags`: by exchange, milliseconds from the venue's time to ours, of the last event of the last batch.
+    By exchange, `acked_events`: how many are durable at the master; `lags`: milliseconds from the venue's time to ours, of the
+    last event of the last batch.
     """
 
     def __init__(self, lanes: int, wake: Callable[[Lane], None]) -> None:
         self.lanes = [Lane(index, self._added) for index in range(lanes)]
-        self.acked_events = 0
+        self.acked_events: Counter[str] = Counter()
         self.pressure = Pressure.NONE
         self.lags: dict[str, float] = {}
         self._wake = wake
@@ -105,9 +115,9 @@ class Outbox:
         self._follow_pressure()
         self._wake(lane)
 
-    def acked(self, released: list[Batch]) -> None:
-        """These batches are durable at the master."""
-        self.acked_events += sum(batch.count for batch in released)
+    def acked(self, lane: Lane, released: list[Batch]) -> None:
+        """These batches of a lane, its oldest, are durable at the master."""
+        self.acked_events += lane.acked(len(released))
         self._follow_pressure()
         if not self.held_events:
             self._all_acked.set()

@@ -22,16 +22,17 @@ class Rates:
         return self._rates.get(name, 0.0)
 
 
-def render(exchanges: dict[str, dict[str, Any]], stored: dict[str, int], rates: Rates, now: float, title: str) -> Table:
-    """`exchanges` as in /health of the collector; `stored`: rows by exchange as the master counts them (empty in demo mode)."""
+def render(exchanges: dict[str, dict[str, Any]], stored: dict[str, int] | None, rates: Rates, now: float, title: str) -> Table:
+    """`exchanges` as in /health of the collector; `stored`: rows by exchange as the master counts them (None in demo mode)."""
     table = Table(title=title, title_justify="left", expand=False)
     for heading in ("exchange", "connections", "live", "quiet", "waiting", "rejected", "events/s", "books", "gaps", "lag ms"):
         table.add_column(heading, justify="left" if heading == "exchange" else "right", no_wrap=True)
-    table.add_column("told", justify="right")
-    if stored:
+    if stored is not None:
+        table.add_column("acked", justify="right")
         table.add_column("stored", justify="right")
     for name, each in exchanges.items():
-        table.add_row(name, *_cells(name, each, rates, now), *([f"{stored.get(name, 0):,}"] if stored else []))
+        kept = [] if stored is None else [f"{each['acked']:,}", f"{stored.get(name, 0):,}"]
+        table.add_row(name, *_cells(name, each, rates, now), *kept)
     return table
 
 
@@ -52,7 +53,6 @@ def _cells(name: str, each: dict[str, Any], rates: Rates, now: float) -> list[st
         _mark(f"{each['books_synced']}/{each['books']}", "yellow" if unsynced else ""),
         _mark(str(each["gaps"]), "yellow" if each["gaps"] else ""),
         lag,
-        f"{told:,}",
     ]
 
 

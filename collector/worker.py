@@ -46,7 +46,7 @@ class WorkerState(Struct):
     name: str
     pid: int
     exchanges: list[ExchangeState]
-    acked: int = 0
+    acked: dict[str, int] = {}
     waiting: int = 0
     waiting_bytes: int = 0
     master_connections: int = 0
@@ -106,7 +106,7 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
             ended_as = _state(assignment, exchanges, pool)
         if not await pool.outbox.drain(DRAIN_WITHIN):
             log.error("ended with events that the master did not acknowledge in time", events=pool.outbox.held_events)
-        acked = pool.outbox.acked_events
+        acked = dict(pool.outbox.acked_events)
         writer.write(_encode(replace(ended_as, acked=acked, waiting=pool.outbox.held_events)) + b"\n")
         await writer.drain()
     except ConnectionError:
@@ -129,7 +129,7 @@ def _state(assignment: Assignment, exchanges: list[Exchange], pool: MasterPool) 
         name=assignment.plan.name,
         pid=os.getpid(),
         exchanges=[replace(exchange.state(), lag_ms=outbox.lags.get(exchange.name)) for exchange in exchanges],
-        acked=outbox.acked_events,
+        acked=dict(outbox.acked_events),
         waiting=outbox.held_events,
         waiting_bytes=outbox.held_bytes,
         master_connections=pool.live,

@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import fcntl
+import os
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
@@ -83,18 +85,26 @@ def _query(options: argparse.Namespace) -> int:
     except QueryError as error:
         print(error, file=sys.stderr)
         return FAILED
+    except BrokenPipeError:  # as in `| head`: whoever reads has seen enough, and the interpreter has nothing left to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _tidy(options: argparse.Namespace) -> int:
     from master.lake import expire, seal  # noqa: PLC0415
+    from master.segments import segments_in  # noqa: PLC0415
 
     lake = options.data / "lake"
-    for segment in options.segments:
-        if segment.exists():
-            seal(segment, lake)
-    oldest = datetime.now(UTC) - timedelta(days=options.days)
-    expire(lake, oldest_day=oldest.strftime("%Y-%m-%d"), max_bytes=options.bytes)
+    with (options.data / "tidy.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the child of a master that was killed may still be at it
+        newest = [path.name for path in segments_in(options.data / "journal")[-1:]]
+        for segment in options.segments:
+            if segment.name in newest:
+                print(f"{segment}: the newest segment stays; it has every stream's mark, and may be written to", file=sys.stderr)
+            elif segment.exists():
+                seal(segment, lake)
+        oldest = datetime.now(UTC) - timedelta(days=options.days)
+        expire(lake, oldest_day=oldest.strftime("%Y-%m-%d"), max_bytes=options.bytes)
     return 0
 
 

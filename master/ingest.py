@@ -121,6 +121,7 @@ class Ingest:
         self._own_seq = self._receiver.marks[self._own].durable
         await asyncio.gather(*(self._refuse(each.socket, trouble, retry=True) for each in list(self.sessions)))
         await asyncio.sleep(JOURNAL_RETRY)
+        self._append_own([])  # nobody else may try whether there is room again
 
     def committed(self, batches: list[Batch]) -> None:
         """The journal has these on disk: they are stored, and may be acknowledged."""
@@ -207,6 +208,7 @@ class Ingest:
         for hole in holes:
             log.error("batches are gone for good", worker=hole.worker, stream=hole.stream, first=hole.first, last=hole.last)
             self.record([_lost(hole)])
+        self._flush_own()  # in the journal before what follows the hole: no crash leaves the one without the other
         await session.socket.send(encode_control(welcome))
 
     async def _take(self, session: Session, frame: bytes) -> None:
@@ -290,8 +292,10 @@ class Ingest:
 
     def _flush_own(self) -> None:
         events, self._own_events = self._own_events, []
-        if not events:
-            return
+        if events:
+            self._append_own(events)
+
+    def _append_own(self, events: list[Event]) -> None:
         self._own_seq += 1
         batch = pack(self._own, self._own_seq, len(events), _encoder.encode(events))
         self._receiver.take(batch)

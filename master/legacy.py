@@ -5,7 +5,7 @@ from msgspec import Struct
 
 from adapters.errors import NumberError
 from adapters.events import Book, Event, Side, Ticker, Trade
-from adapters.numbers import plain
+from adapters.numbers import Millis, plain
 
 
 class LegacyError(Exception):
@@ -15,7 +15,7 @@ class LegacyError(Exception):
 class _Trade(Struct, tag_field="type", tag="trade"):
     exchange: str
     symbol: str
-    timestamp: int
+    timestamp: Millis
     price: str
     amount: str
     side: Side
@@ -24,7 +24,7 @@ class _Trade(Struct, tag_field="type", tag="trade"):
 class _Book(Struct, tag_field="type", tag="book"):
     exchange: str
     symbol: str
-    timestamp: int
+    timestamp: Millis
     asks: list[tuple[str, str]]
     bids: list[tuple[str, str]]
 
@@ -32,7 +32,7 @@ class _Book(Struct, tag_field="type", tag="book"):
 class _Ticker(Struct, tag_field="type", tag="ticker"):
     exchange: str
     symbol: str
-    timestamp: int
+    timestamp: Millis
     bid: str | None = None
     ask: str | None = None
     last: str | None = None

@@ -22,7 +22,7 @@ class QueryError(Exception):
 
 
 def answer(data: Path, sql: str, form: Format) -> None:
-    """Write the answer to standard output. Raises QueryError."""
+    """Write the answer to standard output. Raises QueryError, and BrokenPipeError where nobody reads on."""
     if not data.is_dir():
         raise QueryError(f"{data}: there is no such data directory; --data names it")
     try:
@@ -35,7 +35,9 @@ def answer(data: Path, sql: str, form: Format) -> None:
             else:
                 relation.create_view("answer")
                 _copy(connection, form)
-    except duckdb.Error as error:
+    except BrokenPipeError:
+        raise
+    except (duckdb.Error, OSError) as error:
         raise QueryError(str(error)) from error
 
 
@@ -45,3 +47,4 @@ def _copy(connection: duckdb.DuckDBPyConnection, form: Format) -> None:
         connection.execute(f"COPY answer TO '{file}' ({_COPY[form]})")
         with file.open("rb") as content:
             shutil.copyfileobj(content, sys.stdout.buffer)
+            sys.stdout.buffer.flush()

@@ -122,7 +122,7 @@ def _line(model: type[BaseModel], fault: ErrorDetails) -> str:
         return f"{where}: unknown key; known here: {', '.join(known)}"
     message = fault["msg"].removeprefix("Value error, ")
     value = fault["input"]
-    shown = isinstance(value, str | int | float | bool) and "key" not in fault["loc"]
+    shown = isinstance(value, str | int | float | bool) and "key" not in fault["loc"] and fault["loc"] != ("master",)
     return f"{where}: {message[0].lower()}{message[1:]}" + (f", not {value!r}" if shown else "")
 
 

@@ -134,7 +134,7 @@ def kraken() -> Iterator[bytes]:
 SOURCES = {"trade": trades, "depth": depths, "kraken": kraken}
 
 
-class Connection(WSListener):  # type: ignore[misc]
+class Connection(WSListener):
     """Sends its frames once it was asked, and waits where the other end is slower."""
 
     def __init__(self, kind: str, count: int, per_write: int, rate: float, snapshot_given: asyncio.Event) -> None:

@@ -154,6 +154,7 @@ class Faults:
             self.delay = float(spec.value or 0) / 1000
         elif spec.fault == "refuse" and spec.every is None:
             self._refuse = spec
+            return
         else:
             self._armed.append(Armed(spec, now + (spec.every or 0.0), self.random.randrange(SPREAD)))
             self._heat()

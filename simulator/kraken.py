@@ -199,6 +199,10 @@ class Kraken:
         return self._rest.answer(call, now)
 
     def unavailable(self, call: Call) -> Answer:
+        """SystemStatus still tells what is going on."""
+        if call.path == "/0/public/SystemStatus":
+            time = stamp(self.exchange.clock.stamp())[:19] + "Z"
+            return Answer.json({"error": [], "result": {"status": "maintenance", "timestamp": time}})
         return Answer.json({"error": ["EService:Unavailable"]})
 
 

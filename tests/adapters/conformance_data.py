@@ -1,8 +1,7 @@
 """The dialects of the venues: frames as each sends them (fact sheets and captures), filled with what is true of a made-up market."""
 
-import re
 from typing import Any
-from zlib import compressobj, crc32
+from zlib import compressobj, crc32, decompress
 
 import orjson
 
@@ -79,7 +78,8 @@ class Binance(Registered):
             '{"stream":"btcusdt@kline_1m","data":{"e":"kline","E":%d,"s":"BTCUSDT","k":{"t":1,"T":2,"o":"1","x":false}}}'
             % self.millis,
             '{"error":{"code":2,"msg":"Invalid request: unknown variant"},"id":null}',
-            '{"stream":"!miniTicker@arr","data":[{"e":"24hrMiniTicker","E":%d,"s":"BTCUSDT","c":"99.5","v":"10"}]}' % self.millis,
+            '{"stream":"!miniTicker@arr","data":[{"e":"24hrMiniTicker","E":%d,"s":"BTCUSDT","c":"99.5","v":"10"}]}'
+            % self.millis,
             '{"result":["btcusdt@trade"],"id":3000}',
         ]
         self.random.shuffle(others)
@@ -106,7 +106,10 @@ class Binance(Registered):
         }
 
     def problems(self) -> list[str]:
-        return ['{"code":-1121,"msg":"Invalid symbol."}', '{"code":-1003,"msg":"Too many requests; IP banned until 1700000000000."}']
+        return [
+            '{"code":-1121,"msg":"Invalid symbol."}',
+            '{"code":-1003,"msg":"Too many requests; IP banned until 1700000000000."}',
+        ]
 
 
 class Kraken(Registered):
@@ -171,7 +174,9 @@ class Kraken(Registered):
         asked = self.read(orjson.loads(frame))
         if asked.operation == "subscribe":
             twice = {native for native in asked.natives if (asked.channel, native) in before}
-            replies = [reply for reply in replies if not ('"snapshot","data"' in reply and any(each in reply for each in twice))]
+            replies = [
+                reply for reply in replies if not ('"snapshot","data"' in reply and any(each in reply for each in twice))
+            ]
         return replies
 
     def trades(self, market: Market, deals: list[Deal]) -> list[str]:
@@ -183,7 +188,12 @@ class Kraken(Registered):
         return ['{"channel":"trade","type":"update","data":[%s]}' % ",".join(rows)]
 
     def _book(self, market: Market, kind: str, bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> str:
-        own = market.native, self.levels(market, bids, self.level), self.levels(market, asks, self.level), self._checksum(market)
+        own = (
+            market.native,
+            self.levels(market, bids, self.level),
+            self.levels(market, asks, self.level),
+            self._checksum(market),
+        )
         data = '{"symbol":"%s","bids":%s,"asks":%s,"checksum":%d,"timestamp":"%s"}' % (*own, self._iso)
         return '{"channel":"book","type":"%s","data":[%s]}' % (kind, data)
 
@@ -226,9 +236,15 @@ class Kraken(Registered):
 
     def answers(self) -> dict[tuple[str, ...], str]:
         return {
-            ("trades", "XBTUSDT"): '{"error":[],"result":{"XBTUSDT":[["105433.60000","0.00027625",1762795433.9717445,"b","l","",'
+            (
+                "trades",
+                "XBTUSDT",
+            ): '{"error":[],"result":{"XBTUSDT":[["105433.60000","0.00027625",1762795433.9717445,"b","l","",'
             '10218208],["105410.10000","0.00005000",1762795457.8467374,"s","m","",10218209]],"last":"1762795616311265000"}}',
-            ("view", "XBTUSDT"): '{"error":[],"result":{"XBTUSDT":{"asks":[["105.1","1.5",1762795433]],"bids":[["105.0","2",1]]}}}',
+            (
+                "view",
+                "XBTUSDT",
+            ): '{"error":[],"result":{"XBTUSDT":{"asks":[["105.1","1.5",1762795433]],"bids":[["105.0","2",1]]}}}',
             ("instruments",): '{"error":[],"result":{"XBTUSDT":{"altname":"XBTUSDT","wsname":"XBT/USDT","base":"XXBT",'
             '"quote":"USDT","pair_decimals":1,"cost_decimals":5,"lot_decimals":8,"ordermin":"0.00005","tick_size":"0.1",'
             '"status":"online"}}}',
@@ -434,7 +450,9 @@ class Kucoin(Registered):
                 '{"sequence":"1729785948015","data":{"symbol":"BTC-USDT","buy":2.63E-6,"sell":3e-6,"lastTradedPrice":0.00000264,'
                 '"vol":91.50000,"datetime":%d}}' % self.millis,
             ),
-            self._message("/market/candles:BTC-USDT_1hour", "trade.candles.update", '{"symbol":"BTC-USDT","candles":["1"],"time":1}'),
+            self._message(
+                "/market/candles:BTC-USDT_1hour", "trade.candles.update", '{"symbol":"BTC-USDT","candles":["1"],"time":1}'
+            ),
             '{"id":"9","type":"error","code":509,"data":"too frequent"}',
         ]
         self.random.shuffle(others)
@@ -457,7 +475,10 @@ class Kucoin(Registered):
         return {
             ("token",): self.answer("/api/v1/bullet-public", "") or "",
             ("book", "BTC-USDT"): self.answer("/api/v1/market/orderbook/level2_100", "BTC-USDT") or "",
-            ("trades", "BTC-USDT"): '{"code":"200000","data":[{"sequence":"10976028003549185","price":"67122","size":"0.000025",'
+            (
+                "trades",
+                "BTC-USDT",
+            ): '{"code":"200000","data":[{"sequence":"10976028003549185","price":"67122","size":"0.000025",'
             '"side":"buy","time":1729177117877000000}]}',
             ("instruments",): '{"code":"200000","data":[{"symbol":"BTC-USDT","name":"BTC-USDT","baseCurrency":"BTC",'
             '"quoteCurrency":"USDT","feeCurrency":"USDT","market":"USDS","baseMinSize":"0.00001","baseIncrement":"0.00000001",'
@@ -493,8 +514,14 @@ class Made(Dialect):
     def packed(self, text: str) -> bytes:
         """Each message gets its number when it leaves."""
         self.number += 1
-        packer = compressobj(wbits=31)
-        return packer.compress(('{"n":%d,' % self.number + text[1:]).encode()) + packer.flush()
+        return super().packed('{"n":%d,' % self.number + text[1:])
+
+    def coded(self, data: bytes) -> bytes:
+        packer = compressobj(level=1, wbits=31)
+        return packer.compress(data) + packer.flush()
+
+    def decoded(self, frame: bytes) -> bytes:
+        return decompress(frame, wbits=31)
 
     def read(self, frame: Any) -> Asked:
         if "pong" in frame:
@@ -512,7 +539,8 @@ class Made(Dialect):
         return found
 
     def pong(self, asked: Asked) -> list[str]:
-        self.unanswered.remove(asked.request)
+        if asked.request in self.unanswered:
+            self.unanswered.remove(asked.request)
         return []
 
     def acks(self, asked: Asked) -> list[str]:
@@ -520,7 +548,9 @@ class Made(Dialect):
         said = []
         for native in asked.natives:
             if native not in self.markets:
-                said.append('{"request":"%s","what":"%s","market":"%s","refused":"no such market"}' % (asked.request, what, native))
+                said.append(
+                    '{"request":"%s","what":"%s","market":"%s","refused":"no such market"}' % (asked.request, what, native)
+                )
                 continue
             number = self.numbers[(asked.channel, native)] = self.free.pop()
             self.free.insert(0, number)
@@ -528,7 +558,9 @@ class Made(Dialect):
         return said
 
     def ended(self, asked: Asked) -> list[str]:
-        return ['{"request":"%s","ended":[%d]}' % (asked.request, self.numbers[(asked.channel, native)]) for native in asked.natives]
+        return [
+            '{"request":"%s","ended":[%d]}' % (asked.request, self.numbers[(asked.channel, native)]) for native in asked.natives
+        ]
 
     def _bare(self, number: str) -> str:
         """The same number with an exponent, now and then."""

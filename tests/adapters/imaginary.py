@@ -161,6 +161,10 @@ class Imaginary(ExchangeAdapter):
         message = _message.decode(unpacked(frame))
         if self._is_old(message.n, say):
             return
+        self._tell(message, say)
+        self._next = message.n + 1  # only now: what could not be read was missed, and the next message will show it
+
+    def _tell(self, message: Message, say: Handler) -> None:
         if message.on is not None:
             self._tell_data(message, say)
         elif message.ping:
@@ -177,16 +181,12 @@ class Imaginary(ExchangeAdapter):
 
     def _is_old(self, number: int, say: Handler) -> bool:
         """Whether a message came before; a jump ahead is told, and going back is not to be trusted."""
-        expected, self._next = self._next, number + 1
-        if expected is None or number == expected:
-            return False
-        if number > expected:
-            say.missed(expected, number - 1)
-            return False
-        self._next = expected
-        if number < expected - 1:
-            say.effect(Reconnect(f"message {number} after {expected - 1}"))
-        return True
+        if self._next is not None and number > self._next:
+            say.missed(self._next, number - 1)
+            self._next = number
+        elif self._next is not None and number < self._next - 1:
+            say.effect(Reconnect(f"message {number} after {self._next - 1}"))
+        return self._next is not None and number < self._next
 
     def _tell_data(self, message: Message, say: Handler) -> None:
         about = self._open.get(message.on or 0)

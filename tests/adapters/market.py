@@ -114,13 +114,11 @@ class Market:
     def _change(self, side: Side, *, down: bool) -> tuple[int, int]:
         best, sign = (max(side), -1) if down else (min(side), 1)
         roll = self.random.random()
-        if roll < 0.15 and len(side) > 8:
-            price, lots = best, 0
-        elif roll < 0.25:
-            price, lots = best + sign * self.random.randint(1, 50), 0  # often of a level that is not there
-            if len(side) <= 8:
-                price = best + sign * 500
-        elif roll < 0.4:
+        if roll < 0.25 and len(side) > 8:
+            price, lots = self.random.choice((best, best, *side)), 0
+        elif roll < 0.3:
+            price, lots = best + sign * 500, 0  # of a level that is not there
+        elif roll < 0.45:
             other = self.best_ask if down else self.best_bid
             price = best if abs(other - best) < 2 else best - sign
             lots = self._lots()
@@ -169,7 +167,8 @@ class Market:
         return any(_fits(bids, state[0], complete) and _fits(asks, state[1], complete) for state in states)
 
     def is_now(self, view: View) -> bool:
-        return self.was(view, self.sequence, complete=False)
+        """Whether a view shows the best levels as they now are, some of each side at least."""
+        return all(view) and self.was(view, self.sequence, complete=False)
 
 
 def _units(number: str, places: int) -> int:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, ClassVar
 
+import msgspec
 import orjson
 
 from adapters.adapter import ExchangeAdapter
@@ -38,6 +39,9 @@ EPOCH = 1_700_000_000_000_000
 """When tests begin, in microseconds UTC."""
 
 
+_calls = msgspec.json.Decoder(list[Call])
+
+
 def _levels(rows: list[list[str]]) -> list[Level]:
     return [Level(*row) for row in rows]
 
@@ -65,7 +69,7 @@ class Puppet(ExchangeAdapter):
         return Send("ping")
 
     def parse(self, frame: bytes, say: Handler) -> None:
-        for name, said in orjson.loads(frame):
+        for name, said in _calls.decode(frame):
             if name == "broken":
                 raise FrameError("the rest cannot be read")
             _tell(name, said, say)

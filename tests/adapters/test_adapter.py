@@ -130,6 +130,24 @@ class TestFrames:
         assert isinstance(error, FrameError)
         assert [gap.first_missing for gap in of(session.say(trade(4)), Gap)] == ["3"], "and what came after it is told missing"
 
+    @pytest.mark.parametrize(
+        "frame", [b"{", b'[["trade", {"native": "BTCUSDT", "number": "z", "price": "x", "amount": "1", ', b"\xff"]
+    )
+    def test_where_no_number_would_show_it_the_hole_is_told_at_once(self, frame: bytes) -> None:
+        session = Session(TRADES, ("trades", "ETH/USDT"))
+        session.open_and_ack()
+        session.say(trade("a"))
+        heard = session.received
+        (hole,) = of(session.adapter.receive(frame, heard + 5), Gap)
+        assert (hole.symbol, hole.channel, hole.reason) == (None, "trades", "unreadable frame")
+        assert (hole.since, hole.until) == (heard, heard + 5)
+
+    def test_where_numbers_will_show_it_no_hole_is_told_before(self) -> None:
+        session = Session(TRADES)
+        session.open_and_ack()
+        session.say(trade(1))
+        assert of(session.adapter.receive(b"{", session.received), Gap) == []
+
     def test_a_bad_number_names_itself(self) -> None:
         session = Session(TRADES)
         session.open_and_ack()

@@ -1,0 +1,196 @@
+"""Every fault of every venue: afterwards all books are right again, and every trade was told once or is a gap."""
+
+from decimal import Decimal
+from functools import partial
+
+import pytest
+
+import simulator
+from adapters.events import Book, Gap, Trade
+from simulator import Simulator
+from tests.e2e.collecting import PAIRS, SHOWN, Memory, collecting, is_synced, numbers
+from tests.waiting import until
+
+VENUES = tuple(PAIRS)
+FAULTS = (
+    *("drop", "drop=1008", "drop=1012", "gap", "trade_gap", "repeat", "swap"),
+    *("corrupt=cut", "corrupt=json", "corrupt=bytes", "stale_snapshot", "slow=30"),
+)
+RATE = 1000.0
+NUMBERED = ("binance", "kraken")
+"""Venues that number a market's trades without holes, so that a missing one is told by its id."""
+
+
+def unknowable(name: str, fault: str) -> bool:
+    """A trade that a venue without such numbers never sends: only its history could tell."""
+    return fault == "trade_gap" and name not in NUMBERED
+
+
+CASES = [(name, fault) for name in VENUES for fault in FAULTS if not unknowable(name, fault)]
+
+
+def is_right(sim: Simulator, memory: Memory, name: str, symbol: str) -> bool:
+    """Whether the last view shown of this book is the true book of now."""
+    shown = memory.books(symbol)
+    truth = sim.book(name, symbol, SHOWN)
+    return bool(shown) and all(
+        numbers([list(level) for level in getattr(shown[-1], side)]) == numbers(truth[side]) for side in ("bids", "asks")
+    )
+
+
+async def settle(sim: Simulator, memory: Memory, name: str) -> None:
+    """Let the market rest until every book shown is the true one."""
+    sim.pause()
+    for symbol in PAIRS[name][:2]:
+        await until(partial(is_right, sim, memory, name, symbol), f"{name} {symbol}: the true book")
+
+
+def check_trades(sim: Simulator, memory: Memory, name: str, symbol: str) -> None:
+    """Told once each, with the venue's own text; what is missing between the first and the last is covered by gaps."""
+    told = memory.trades(symbol)
+    assert told, f"{symbol}: no trade at all"
+    ids = [int(trade.id) for trade in told]
+    assert len(set(ids)) == len(ids), f"{symbol}: a trade was told twice"
+    truth = {int(str(trade["id"])): trade for trade in sim.trades(name, symbol)}
+    between = [trade for number, trade in truth.items() if ids[0] <= number <= max(ids)]
+    if name == "okx":  # rows of one taker and price are merged: the sum must be there, to the last lot
+        true_sum = sum((Decimal(str(each["amount"])) for each in between), Decimal())
+        missing = true_sum - sum(Decimal(each.amount) for each in told)
+        first = Decimal(told[0].amount)  # the first row may hold matches with ids before its own
+        assert missing <= 0 < first + missing or memory.gaps("trades", symbol), f"{symbol}: {missing} are missing"
+        return
+    for trade in told:
+        true = truth[int(trade.id)]
+        assert (trade.price, Decimal(trade.amount), trade.side) == (true["price"], Decimal(str(true["amount"])), true["side"])
+    missing_ids = {int(str(trade["id"])) for trade in between} - set(ids)
+    for number in missing_ids:
+        assert is_covered(memory.gaps("trades", symbol), truth[number], number), f"{symbol}: {number} is missing without a word"
+
+
+def is_covered(gaps: list[Gap], trade: dict[str, object], number: int) -> bool:
+    """By id where the gap has ids, else by time (with the slack of two clocks)."""
+    for gap in gaps:
+        if gap.first_missing is not None and gap.last_missing is not None:
+            if int(gap.first_missing) <= number <= int(gap.last_missing):
+                return True
+        elif (gap.since or 0) - 1_000_000 <= int(str(trade["timestamp"])) <= (gap.until or 0) + 1_000_000:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [(name, fault) for name in VENUES for fault in FAULTS if not unknowable(name, fault)]
+)
+async def test_books_and_trades_survive(name: str, fault: str) -> None:
+    async with simulator.serve([name], rate=RATE, seed=7) as sim, collecting(sim, name) as (exchange, memory):
+        await until(lambda: is_synced(exchange), "all books synced")
+        await until(lambda: all(memory.trades(symbol) for symbol in PAIRS[name]), "trades of all pairs")
+        sim.arm(f"{name}:{fault}")
+        if not fault.startswith("slow"):
+            if fault == "stale_snapshot":
+                sim.arm(f"{name}:drop")  # so that somebody asks for one
+            await until(sim.fired, f"{fault} strikes")
+        seen = len(memory.events)
+        await until(lambda: len([e for e in memory.events[seen:] if isinstance(e, Trade | Book)]) > 50, "data goes on")
+        await until(lambda: is_synced(exchange), "all books synced again")
+        sim.clear()
+        await settle(sim, memory, name)
+        for symbol in PAIRS[name]:
+            check_trades(sim, memory, name, symbol)
+        check_never_crossed(memory)
+
+
+def check_never_crossed(memory: Memory) -> None:
+    for event in memory.events:
+        if isinstance(event, Book) and event.bids and event.asks:
+            assert Decimal(event.bids[0][0]) < Decimal(event.asks[0][0])
+
+
+@pytest.mark.parametrize("name", VENUES)
+async def test_a_missing_book_message_is_a_gap_of_that_book_alone(name: str) -> None:
+    first, second = PAIRS[name][:2]
+    async with simulator.serve([name], rate=RATE) as sim, collecting(sim, name) as (exchange, memory):
+        await until(lambda: is_synced(exchange), "all books synced")
+        sim.arm(f"{name}:gap={first}")
+        await until(lambda: memory.gaps("orderbooks", first), "the gap")
+        gap = memory.gaps("orderbooks", first)[0]
+        assert gap.reason in ("sequence", "checksum", "crossed")
+        assert gap.since is not None
+        assert gap.until is not None
+        assert gap.since <= gap.until
+        await until(lambda: is_synced(exchange), "synced again")
+        await settle(sim, memory, name)
+        assert memory.gaps("orderbooks", second) == []
+
+
+async def test_a_bad_checksum_is_seen() -> None:
+    async with simulator.serve(["kraken"], rate=RATE) as sim, collecting(sim, "kraken") as (exchange, memory):
+        await until(lambda: is_synced(exchange), "all books synced")
+        sim.arm("kraken:bad_checksum=BTC/USD")
+        await until(lambda: memory.gaps("orderbooks", "BTC/USD"), "the gap")
+        assert memory.gaps("orderbooks", "BTC/USD")[0].reason == "checksum"
+        await until(lambda: is_synced(exchange), "synced again")
+        await settle(sim, memory, "kraken")
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+async def test_a_missing_trade_is_told_by_its_id(name: str) -> None:
+    symbol = PAIRS[name][0]
+    async with simulator.serve([name], rate=RATE) as sim, collecting(sim, name) as (exchange, memory):
+        await until(lambda: len(memory.trades(symbol)) > 3, "trades")
+        sim.arm(f"{name}:trade_gap={symbol}")
+        await until(lambda: memory.gaps("trades", symbol), "the gap")
+        gap = memory.gaps("trades", symbol)[0]
+        told = {int(trade.id) for trade in memory.trades(symbol)}
+        assert gap.first_missing is not None
+        assert gap.last_missing is not None
+        missing = set(range(int(gap.first_missing), int(gap.last_missing) + 1))
+        assert missing
+        assert not missing & told
+        assert int(gap.first_missing) - 1 in told
+        assert int(gap.last_missing) + 1 in told
+        assert exchange.state().gaps == 1
+
+
+@pytest.mark.parametrize("name", ["kraken", "okx"])
+async def test_a_refused_pair_is_rejected_by_name_and_the_others_live(name: str) -> None:
+    refused = PAIRS[name][2]
+    serving = simulator.serve([name], rate=RATE, faults=[f"{name}:reject={refused}"])
+    async with serving as sim, collecting(sim, name) as (exchange, memory):
+        await until(lambda: is_synced(exchange), "all books synced")
+        await until(lambda: exchange.state().rejected, "the rejection")
+        state = exchange.state()
+        assert list(state.rejected) == [f"trades {refused}"]
+        assert state.rejected[f"trades {refused}"]
+        await until(lambda: memory.trades(PAIRS[name][0]), "trades of the others")
+        assert memory.trades(refused) == []
+        assert [each.symbol for each in memory.statuses if each.state == "rejected"] == [refused]
+
+
+@pytest.mark.parametrize("name", ["binance", "kucoin"])
+async def test_where_refusals_are_silent_the_pair_is_never_called_live(name: str) -> None:
+    refused = PAIRS[name][2]
+    serving = simulator.serve([name], rate=RATE, faults=[f"{name}:reject={refused}"])
+    async with serving as sim, collecting(sim, name) as (exchange, memory):
+        await until(lambda: is_synced(exchange), "all books synced")
+        await until(lambda: exchange.state().pairs["live"] == 5, "all others are live")
+        assert memory.trades(refused) == []
+        assert exchange.state().pairs["acked"] == 1
+
+
+@pytest.mark.parametrize("name", VENUES)
+@pytest.mark.parametrize("fault", ["refuse=429", "refuse=451", "maintenance=1"])
+async def test_a_venue_that_is_shut_is_tried_until_it_opens(name: str, fault: str) -> None:
+    async with simulator.serve([name], rate=RATE) as sim, collecting(sim, name) as (exchange, memory):
+        await until(lambda: is_synced(exchange), "all books synced")
+        sim.arm(f"{name}:{fault}")
+        if fault.startswith("refuse"):
+            sim.arm(f"{name}:drop")
+        await until(lambda: not is_synced(exchange), "something is lost")
+        await until(lambda: exchange.state().refused or fault.startswith("maintenance"), "refusals are counted")
+        sim.clear()
+        await until(lambda: is_synced(exchange), "everything is back")
+        await until(lambda: all(memory.trades(symbol) for symbol in PAIRS[name]), "trades of all pairs")
+        await settle(sim, memory, name)
+        for symbol in PAIRS[name]:
+            check_trades(sim, memory, name, symbol)

@@ -1,0 +1,231 @@
+"""A master that runs, and a collector that is spoken by hand."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import aiohttp
+from msgspec import Struct
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from master.auth import Opening, encode_opening, new_nonce, proof
+from master.lake import connect as connect_lake
+from master.protocol import (
+    MAX_BATCH,
+    Accepted,
+    Ack,
+    Batch,
+    Challenge,
+    Control,
+    Hello,
+    Login,
+    Welcome,
+    decode_control,
+    encode_control,
+)
+from master.service import Sealer, run
+from master.settings import MasterSettings, load
+from tests.waiting import PATIENCE, until, until_now
+
+KEY = "key of the tests"
+WORKER = "host-0"
+
+Expected = TypeVar("Expected", bound=Struct)
+
+
+def ids(data: Path, where: str = "true") -> list[int]:
+    """The ids of the stored trades in the order in which they were taken; each must be a number."""
+    with connect_lake(data) as connection:
+        found = connection.execute(f"SELECT id FROM trades WHERE {where} ORDER BY position").fetchall()
+    return [int(number) for (number,) in found]
+
+
+def ask(data: Path, sql: str) -> list[tuple[Any, ...]]:
+    with connect_lake(data) as connection:
+        return connection.execute(sql).fetchall()
+
+
+# The master ---------------------------------------------------------------------------------------------------------------
+
+
+class Address(Struct, frozen=True):
+    """Where a master listens."""
+
+    pid: int
+    port: int
+    http_port: int
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    async def health(self) -> dict[str, Any]:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.http_port}/health") as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+
+    async def metrics(self) -> str:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.http_port}/metrics") as answer:
+            return await answer.text()
+
+
+def configuration(data: Path, **server: Any) -> dict[str, Any]:
+    return {"master": {"key": KEY}, "server": {"data": str(data), "port": 0, "http_port": 0, **server}}
+
+
+def address(data: Path) -> Address | None:
+    """What a master that is up has left word of."""
+    try:
+        return Address(**json.loads((data / "master.json").read_bytes()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+async def _seal_nothing(_: Sealer) -> None:
+    await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def running(data: Path, *, seals: bool = False, **server: Any) -> AsyncIterator[Address]:
+    """A master in this process; it begins no child unless it `seals`."""
+    stop = asyncio.Event()
+    with patch.object(Sealer, "run", Sealer.run if seals else _seal_nothing):
+        serving = asyncio.create_task(run(load(MasterSettings, configuration(data, **server)), stop))
+        await until(lambda: serving.done() or address(data), "a master")
+        if serving.done():
+            serving.result()
+        found = address(data)
+        assert found is not None
+        try:
+            yield found
+        finally:
+            stop.set()
+            await serving
+
+
+class Process:
+    """A master in a process of its own, which can be killed."""
+
+    def __init__(self, data: Path, config: dict[str, Any]) -> None:
+        file = data.with_suffix(".json")
+        file.write_text(json.dumps(config))
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "master", "--config", str(file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def end(self) -> tuple[int, str]:
+        """Ask it to end: its exit code, and what it has said."""
+        self.popen.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self) -> tuple[int, str]:
+        _, said = self.popen.communicate(timeout=PATIENCE)
+        return self.popen.returncode, said
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.communicate()
+
+
+@contextmanager
+def process(data: Path, **server: Any) -> Iterator[tuple[Process, Address]]:
+    """A master that is up, in a process of its own."""
+    started = Process(data, configuration(data, **server))
+    try:
+        until_now(lambda: started.popen.poll() is not None or is_of(address(data), started), "a master process")
+        found = address(data)
+        assert found is not None, started.ended()
+        yield started, found
+    finally:
+        if started.popen.poll() is None:
+            os.killpg(started.popen.pid, signal.SIGKILL)
+            started.popen.communicate()
+
+
+def is_of(found: Address | None, started: Process) -> bool:
+    """A master that was killed leaves its word behind."""
+    return found is not None and found.pid == started.popen.pid
+
+
+# The collector ------------------------------------------------------------------------------------------------------------
+
+
+class Collector:
+    """One connection, spoken by hand."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def log_in(self, key: str = KEY, role: str = "collector") -> None:
+        opening = Opening(role, id=WORKER, nonce=new_nonce())
+        await self.socket.send(encode_opening(opening))
+        challenge = await self.hear(Challenge)
+        await self.say(Login(proof(key, "client", opening, challenge.nonce)))
+        accepted = await self.hear(Accepted)
+        assert accepted.proof == proof(key, "server", opening, challenge.nonce)
+
+    async def hello(self, *streams: bytes, oldest: int = 1) -> dict[bytes, int]:
+        """Announce streams; the durable marks."""
+        await self.say(Hello(WORKER, 1, {stream.hex(): oldest for stream in streams}))
+        welcome = await self.hear(Welcome)
+        return {bytes.fromhex(name): seq for name, seq in welcome.streams.items()}
+
+    async def say(self, message: Control) -> None:
+        await self.socket.send(encode_control(message))
+
+    async def send(self, *batches: Batch) -> None:
+        for each in batches:
+            await self.socket.send(each.data)
+
+    async def hear(self, kind: type[Expected]) -> Expected:
+        """The next control message, which must be of this kind."""
+        async with asyncio.timeout(PATIENCE):
+            message = decode_control(await self.socket.recv())
+        assert isinstance(message, kind), message
+        return message
+
+    async def acked(self, stream: bytes, seq: int) -> None:
+        """Wait until everything up to `seq` is acknowledged."""
+        reached = 0
+        while reached < seq:
+            reached = (await self.hear(Ack)).streams.get(stream.hex(), reached)
+        assert reached == seq
+
+    async def closed(self) -> int | None:
+        """Wait for the end: the close code."""
+        async with asyncio.timeout(PATIENCE):
+            try:
+                while True:
+                    await self.socket.recv()
+            except ConnectionClosed:
+                return self.socket.close_code
+
+
+@asynccontextmanager
+async def stranger(to: Address) -> AsyncIterator[Collector]:
+    """A connection on which nothing was said yet."""
+    async with connect(to.url, compression=None, max_size=MAX_BATCH, close_timeout=1.0, proxy=None) as socket:
+        yield Collector(socket)
+
+
+@asynccontextmanager
+async def collector(to: Address, *streams: bytes, oldest: int = 1) -> AsyncIterator[Collector]:
+    """One that is logged in and has announced its streams."""
+    async with stranger(to) as one:
+        await one.log_in()
+        if streams:
+            await one.hello(*streams, oldest=oldest)
+        yield one
