@@ -1,6 +1,6 @@
 """Binance spot: REST snapshot and U/u changes. Numbered rules follow the sections of the venue's fact sheet."""
 
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import orjson
@@ -34,7 +34,7 @@ VENUE = Venue(
     ),
     keepalive=Keepalive(ping=None, silence=90.0),  # the server pings every 20 s, and data may be rare on quiet pairs
     book=BookRule(chain="range", source="rest", limited=True),
-    depths=(100, 500, 1000, 5000),
+    depths=(1000, 5000),  # less is known to go stale at its edge within seconds
     per_connection={"trades": 50, "orderbooks": 20, "tickers": 100},
     lifetime=24 * 3600.0,
     evidence=(
@@ -46,7 +46,7 @@ VENUE = Venue(
 )
 
 _STREAMS: dict[Channel, str] = {"trades": "@trade", "orderbooks": "@depth@100ms", "tickers": "@ticker"}
-_WEIGHTS = {100: 5, 500: 25, 1000: 50, 5000: 250}
+_WEIGHTS = {1000: 50, 5000: 250}
 _UNUSED = {"kline", "avgPrice", "blockTrade", "referencePrice"}
 
 
@@ -187,12 +187,27 @@ _wrapped = Decoder(Wrapped)
 _envelope = Decoder(Envelope)
 _items = Decoder(list[Raw])
 _probe = Decoder(Probe)
+_fault = Decoder(Fault)
 _event = Decoder(Event)
 _book_ticker = Decoder(BookTicker)
 _depth_view = Decoder(DepthView)
 _rest_trades = Decoder(list[RestTrade])
 _rest_aggregates = Decoder(list[RestAggregate])
 _exchange_info = Decoder(ExchangeInfo)
+
+
+T = TypeVar("T")
+
+
+def _answered(decoder: Decoder[T], body: bytes) -> T:
+    """A REST answer; {"code", "msg"} stands in the place of any."""
+    try:
+        return decoder.decode(body)
+    except ValidationError:
+        fault = _fault.decode(body)
+        if fault.code is None:
+            raise
+        raise FetchError(f"{fault.msg} (code {fault.code})") from None
 
 
 class Binance(ExchangeAdapter):
@@ -310,21 +325,21 @@ class Binance(ExchangeAdapter):
                 price_step=next((each.tickSize for each in market.filters if each.tickSize), None),
                 amount_step=next((each.stepSize for each in market.filters if each.filterType == "LOT_SIZE"), None),
             )
-            for market in _exchange_info.decode(body).symbols
+            for market in _answered(_exchange_info, body).symbols
         ]
 
     @classmethod
     def parse_answer(cls, key: tuple[str, ...], body: bytes, say: Handler) -> None:
         match key:
             case ("book", native):
-                view = _depth_view.decode(body)
+                view = _answered(_depth_view, body)
                 say.snapshot(native, Snapshot(view.bids, view.asks, view.lastUpdateId))
             case ("trades", native):
-                for row in _rest_trades.decode(body):
+                for row in _answered(_rest_trades, body):
                     side: Side = "sell" if row.isBuyerMaker else "buy"
                     say.past_trade(native, row.id, row.price, row.qty, side, row.time * 1000)
             case ("aggregates", native):
-                for each in _rest_aggregates.decode(body):
+                for each in _answered(_rest_aggregates, body):
                     say.past_trade(native, str(each.a), each.p, each.q, "sell" if each.m else "buy", each.T * 1000)
             case _:
                 raise FetchError(f"nothing is known about {key}")

@@ -65,9 +65,12 @@ _MICROSECOND = timedelta(microseconds=1)
 def micros(text: str) -> int:
     """RFC 3339 (`2023-10-06T17:35:55.440295Z`; finer digits are cut) to integer microseconds UTC. Raises NumberError."""
     try:
-        return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+        since = (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
     except (ValueError, TypeError) as error:  # TypeError: a time without its zone
         raise NumberError(f"not a time: {text[:40]!r}") from error
+    if since < 0:
+        raise NumberError(f"a time before all markets: {text[:40]!r}")
+    return since
 
 
 def text(number: Raw) -> str | None:

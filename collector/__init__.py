@@ -3,7 +3,7 @@
 In another program: `async for event in collector.stream("config.json"): ...`
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def stream(config: "Settings | Path | str | dict[str, Any]", simulator: str | None = None) -> "AsyncIterator[Event]":
+def stream(config: "Settings | Path | str | dict[str, Any]", simulator: str | None = None) -> "AsyncGenerator[Event, None]":
     """Every event of the configured exchanges; see collector.embed.stream."""
     from collector import embed  # noqa: PLC0415 (worker processes import this package, and need none of it)
 

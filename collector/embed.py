@@ -1,7 +1,7 @@
 """Collecting inside another program: events as an async iterator, without a master and without further processes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Queue:
         return not self._pending.events
 
 
-async def stream(config: Settings | Path | str | dict[str, Any], simulator: str | None = None) -> AsyncIterator[Event]:
+async def stream(config: Settings | Path | str | dict[str, Any], simulator: str | None = None) -> AsyncGenerator[Event, None]:
     """Every event of the configured exchanges, until the iterator is closed. Raises ConfigError.
 
     `config` is a file, its content, or settings already loaded; `simulator` the address of one that stands for all venues. A
@@ -62,7 +62,21 @@ async def stream(config: Settings | Path | str | dict[str, Any], simulator: str 
     settings = config if isinstance(config, Settings) else load(Path(config) if isinstance(config, str) else config)
     queue = Queue()
     (only,) = plan(settings.model_copy(update={"workers": 1}), 1, "embedded")
-    async with running(only.exchanges, queue, simulator):
+
+    async def collect() -> None:
+        async with running(only.exchanges, queue, simulator):
+            await asyncio.Event().wait()
+
+    collecting = asyncio.create_task(collect())
+    try:
         while True:
-            for event in await queue.take():
+            taking = asyncio.create_task(queue.take())
+            await asyncio.wait([taking, collecting], return_when=asyncio.FIRST_COMPLETED)
+            if collecting.done():
+                taking.cancel()
+                collecting.result()
+            for event in taking.result():
                 yield event
+    finally:
+        collecting.cancel()
+        await asyncio.gather(collecting, return_exceptions=True)

@@ -113,14 +113,18 @@ class Feed(WSListener):
 
     async def run(self) -> None:
         """Until cancelled: sessions, with pauses that grow while they do not hold."""
-        while True:
-            began = monotonic()
-            ended = await self._session()
-            lasted = monotonic() - began
-            pause = max(self._backoff.after_failure(lasted), ended.pause)
-            details = {"code": ended.code, "reason": ended.reason, "lasted": round(lasted), "pause": round(pause, 1)}
-            self._log.warning("connection ended; will connect again", **details)
-            await asyncio.sleep(pause)
+        try:
+            while True:
+                began = monotonic()
+                ended = await self._session()
+                lasted = monotonic() - began
+                pause = max(self._backoff.after_failure(lasted), ended.pause)
+                details = {"code": ended.code, "reason": ended.reason, "lasted": round(lasted), "pause": round(pause, 1)}
+                self._log.warning("connection ended; will connect again", **details)
+                await asyncio.sleep(pause)
+        finally:
+            if self._recorder is not None:
+                self._recorder.close()
 
     async def _session(self) -> Ended:
         """One connection from the first question to its end. Every end, also a clean one, is `lost` to the adapter."""

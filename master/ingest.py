@@ -101,6 +101,7 @@ class Ingest:
         self._own = new_stream()
         self._own_seq = 0
         self._own_events: list[Event] = []
+        self._is_ending = False
         receiver.marks[self._own] = Mark(worker="master")
 
     async def run(self, journal: Journal) -> None:
@@ -121,7 +122,8 @@ class Ingest:
         self._own_seq = self._receiver.marks[self._own].durable
         await asyncio.gather(*(self._refuse(each.socket, trouble, retry=True) for each in list(self.sessions)))
         await asyncio.sleep(JOURNAL_RETRY)
-        self._append_own([])  # nobody else may try whether there is room again
+        if not self._is_ending:
+            self._append_own([])  # nobody else may try whether there is room again
 
     def committed(self, batches: list[Batch]) -> None:
         """The journal has these on disk: they are stored, and may be acknowledged."""
@@ -137,6 +139,7 @@ class Ingest:
 
     async def close(self) -> None:
         """End all sessions; what they sent and was not acknowledged, they keep."""
+        self._is_ending = True
         self._flush_own()
         await asyncio.gather(*(each.socket.close(1001, "the master ends") for each in list(self.sessions)))
 

@@ -27,8 +27,11 @@ CATCH_UP = 0.1  # seconds of market time that are made up after a late tick; old
 class Exchange:
     """Composes a venue's dialect with markets, feeds, connections, limits and faults. One event loop, no locks."""
 
-    def __init__(self, dialect: Callable[[Exchange], Venue], seed: int, rate: float, clock: Clock, facts: Facts) -> None:
+    def __init__(
+        self, dialect: Callable[[Exchange], Venue], seed: int, rate: float, clock: Clock, facts: Facts, pace: float
+    ) -> None:
         self.clock = clock
+        self.pace = pace  # how many times faster feeds flush
         self.facts = facts
         self.rate = rate
         self.venue = dialect(self)
@@ -125,6 +128,7 @@ class Exchange:
         feed = self.feeds.get(key)
         if feed is None:
             feed = self.feeds[key] = make()
+            feed.period /= self.pace
             if feed.notes:
                 self._listeners.setdefault(feed.market, []).append(feed)
             if feed.period:

@@ -60,7 +60,7 @@ class Simulator:
         for name in dict.fromkeys(exchanges or VENUES):
             dialect = load(name)
             known = dialect.facts.scaled(time_scale).changed((facts or {}).get(name, {}))
-            self.exchanges[name] = Exchange(dialect, seed, rate, clock, known)
+            self.exchanges[name] = Exchange(dialect, seed, rate, clock, known, time_scale)
         self._named(*(facts or {}))
         self._hosts = {host: e for e in self.exchanges.values() for host in e.venue.hosts}
         self._paused = False
@@ -252,7 +252,7 @@ async def serve(
 
     exchanges: names, all where None. rate: market events per second of each exchange. faults: specs armed from the start.
     port: 0 lets the system choose, see `url`. facts: limits and deadlines replaced, by exchange. time_scale: how many times
-    faster deadlines and windows run. Raises ValueError for what it does not know, OSError when it cannot listen.
+    faster deadlines, windows and the periods of feeds run. Raises ValueError for what it does not know, OSError when it cannot listen.
     """
     simulator = Simulator(exchanges, seed=seed, rate=rate, facts=facts, time_scale=time_scale)
     for spec in faults:

@@ -1,320 +1,26 @@
-"""What every adapter must keep to, whatever its venue does: a made-up exchange that speaks a venue's dialect, a faulty line to
-it, and a checker that sees every output.
+"""What every adapter must keep to, whatever its venue does: a made-up exchange that speaks a venue's dialect, a
+line with faults to it, and a checker that sees every output.
 
 A new venue brings a Dialect (conformance_data.py) and nothing else.
 """
 
-import re
-from abc import ABC, abstractmethod
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
 from random import Random
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-import msgspec
 import orjson
 
-from adapters.adapter import ExchangeAdapter
 from adapters.book import BookOptions
 from adapters.effects import Answer, Connect, Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import AdapterError, FetchError
-from adapters.events import CHANNELS, Book, BookDelta, Channel, Event, Gap, Levels, Status, Ticker, Trade
+from adapters.events import Channel, Gap, Levels, Trade
 from adapters.live import Output
-from adapters.numbers import ZEROS
 from adapters.subscriptions import State
-from tests.adapters.market import SHOWN, Deal, Market, Move, joined
-
-BEGAN = 1_700_000_000_000_000
-PLAIN = re.compile(r"(?=\.?[0-9])[0-9]*\.?[0-9]*")
-SYMBOLS = ("BTC/USDT", "ETH/USDT")
-UNKNOWN = "NOPE/USDT"
-"""A pair that the made-up exchange does not have."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What one frame of a client asks for."""
-
-    operation: Literal["subscribe", "unsubscribe", "other"]
-    channel: Channel = "trades"
-    natives: tuple[str, ...] = ()
-    request: str = ""
-
-
-class Dialect(ABC):
-    """How one venue writes what is true of its markets: an independent witness of its adapter. One for each connection's world.
-
-    `proves_books`: a frame that is lost, doubled or out of order never goes unnoticed in a book. `counts_trades`: nor among
-    trades. `on_socket`: a book's snapshot comes with its subscription.
-    """
-
-    name: ClassVar[str]
-    proves_books: ClassVar[bool] = True
-    counts_trades: ClassVar[bool] = False
-    on_socket: ClassVar[bool] = False
-    loose: ClassVar[bool] = True
-
-    def __init__(self, random: Random) -> None:
-        self.random = random
-        self.markets = {
-            native: Market(native, symbol, random, self.loose) for symbol in SYMBOLS for native in [self.native(symbol)]
-        }
-        self.subscribed: set[tuple[Channel, str]] = set()
-        self.held: dict[str, list[Move]] = {native: [] for native in self.markets}
-        self.micros = BEGAN
-
-    @property
-    def millis(self) -> int:
-        return self.micros // 1000
-
-    # What a dialect brings.
-
-    @property
-    @abstractmethod
-    def adapter(self) -> type[ExchangeAdapter]: ...
-
-    @abstractmethod
-    def native(self, symbol: str) -> str: ...
-
-    @abstractmethod
-    def read(self, frame: Any) -> Asked:
-        """What a decoded frame of the client asks for."""
-
-    @abstractmethod
-    def acks(self, asked: Asked) -> list[str]:
-        """The venue's answers to a subscription, refusals of unknown markets among them."""
-
-    def ended(self, asked: Asked) -> list[str]:
-        """The venue's answer to the end of a subscription."""
-        return []
-
-    @abstractmethod
-    def trades(self, market: Market, deals: list[Deal]) -> list[str]: ...
-
-    @abstractmethod
-    def change(self, market: Market, move: Move) -> str: ...
-
-    @abstractmethod
-    def ticker(self, market: Market) -> str: ...
-
-    def snapshot(self, market: Market) -> str:
-        """The book, where it comes on the socket."""
-        raise NotImplementedError
-
-    @abstractmethod
-    def others(self) -> list[str]:
-        """Frames of every other kind that may come at any time."""
-
-    @abstractmethod
-    def answer(self, path: str, native: str) -> str | None:
-        """The REST answer at a path."""
-
-    @abstractmethod
-    def answers(self) -> dict[tuple[str, ...], str]:
-        """One answer of each kind that the adapter reads, instruments among them, by the key of its Fetch."""
-
-    @abstractmethod
-    def problems(self) -> list[str]:
-        """How the venue's REST says that it will not."""
-
-    def trade_id(self, number: int) -> str:
-        return str(number)
-
-    def trade_number(self, identifier: str) -> int:
-        return int(identifier)
-
-    # What most share.
-
-    def opened(self) -> list[str]:
-        """A new connection: what belongs to the old one is forgotten; the greeting."""
-        self.subscribed.clear()
-        for held in self.held.values():
-            held.clear()
-        return []
-
-    def packed(self, text: str) -> bytes:
-        """A frame as it leaves the venue."""
-        return self.coded(text.encode())
-
-    def coded(self, data: bytes) -> bytes:
-        """As it goes over the wire."""
-        return data
-
-    def decoded(self, frame: bytes) -> bytes:
-        return frame
-
-    def hear(self, frame: str | bytes) -> list[str]:
-        """What the venue says to a frame of the client."""
-        try:
-            asked = self.read(orjson.loads(frame))
-        except orjson.JSONDecodeError:
-            asked = self.read(frame)
-        known = [native for native in asked.natives if native in self.markets]
-        if asked.operation == "unsubscribe":
-            self.subscribed -= {(asked.channel, native) for native in known}
-            return self.ended(asked)
-        if asked.operation != "subscribe":
-            return self.pong(asked)
-        replies = self.acks(asked)
-        for native in known:
-            self.subscribed.add((asked.channel, native))
-            if asked.channel == "orderbooks" and self.on_socket:
-                self.held[native].clear()
-                replies.append(self.snapshot(self.markets[native]))
-        return replies
-
-    def pong(self, asked: Asked) -> list[str]:
-        return []
-
-    def levels(self, market: Market, rows: Iterable[tuple[int, int]], template: str) -> str:
-        """Rows by a template of `%s` for price and amount, joined to a JSON array."""
-        return "[" + ",".join(template % (market.price(price), market.amount(lots)) for price, lots in rows) + "]"
-
-
-# The checker -------------------------------------------------------------------------------------------------------------
-
-
-class ViolationError(AssertionError):
-    """An output that breaks the contract."""
-
-
-def demand(condition: object, what: str, output: object) -> None:
-    if not condition:
-        raise ViolationError(f"{what}: {output!r:.600}")
-
-
-class Checker:
-    """Sees every output and rejects the first that breaks the contract.
-
-    `markets`: the truth, where what came in was true, only perhaps not complete and not in order; None where frames were made
-    to lie, so that only the form can be judged.
-    """
-
-    def __init__(self, adapter: ExchangeAdapter, dialect: Dialect, *, truthful: bool = True) -> None:
-        self._venue = adapter.venue
-        self._symbols = {subscription.symbol for subscription in adapter.subscriptions}
-        self._dialect = dialect
-        self._markets = {market.symbol: market for market in dialect.markets.values()} if truthful else None
-        self._seen: dict[str, dict[str, None]] = {symbol: {} for symbol in self._symbols}
-        self._sequences: dict[str, int | None] = {}
-        self.last_view: dict[str, tuple[Levels, Levels]] = {}
-
-    def see(self, output: Output, received: int) -> None:
-        if isinstance(output, AdapterError):
-            demand(str(output), "an error without a word", output)
-        elif isinstance(output, Effect):
-            self._effect(output)
-        else:
-            demand(isinstance(output, Event), "not an output", output)
-            self._event(output, received)
-
-    def _effect(self, effect: Effect) -> None:
-        if isinstance(effect, Send):
-            demand(effect.frame and effect.cost >= 0, "an empty frame", effect)
-        elif isinstance(effect, Fetch):
-            demand(effect.key and effect.request.url.startswith("https://"), "a fetch of nothing", effect)
-        elif isinstance(effect, Connect):
-            demand(effect.url.startswith("wss://"), "no address of a websocket", effect)
-        else:
-            demand(effect.reason, "a reconnect without a reason", effect)
-
-    def _event(self, event: Event, received: int) -> None:
-        msgspec.json.encode(event)
-        demand(event.exchange == self._venue.name, "another exchange", event)
-        connection = isinstance(event, Gap) or (isinstance(event, Status) and event.scope == "connection")
-        demand(event.symbol in self._symbols or (connection and event.symbol is None), "a market nobody wanted", event)
-        demand(type(event.received) is int and 0 <= event.received <= received, "received in the future", event)
-        self._time(event.timestamp, event)
-        if isinstance(event, Trade):
-            self._trade(event)
-        elif isinstance(event, Book):
-            self._book(event)
-        elif isinstance(event, BookDelta):
-            self._delta(event)
-        elif isinstance(event, Ticker):
-            self._ticker(event)
-        elif isinstance(event, Gap):
-            self._gap(event)
-        elif isinstance(event, Status):
-            demand(event.state, "no state", event)
-            if event.scope == "book":
-                self._sequences.pop(event.symbol or "", None)
-        else:
-            demand(condition=False, what="an event of no known kind", output=event)
-
-    def _time(self, time: int | None, event: Event) -> None:
-        demand(time is None or (type(time) is int and 0 <= time < 2**63), "not a time", event)
-        if self._markets is not None and time is not None:
-            demand(abs(time - event.received) < 60_000_000, "not microseconds of these days", event)
-
-    def _number(self, text: str | None, event: Event) -> None:
-        demand(text is not None and PLAIN.fullmatch(text), f"{text!r} is no plain decimal text", event)
-
-    def _trade(self, trade: Trade) -> None:
-        self._number(trade.price, trade)
-        self._number(trade.amount, trade)
-        demand(trade.side in ("buy", "sell", "unknown") and trade.source == "live", "no side", trade)
-        seen = self._seen[trade.symbol]
-        demand(trade.id and trade.id not in seen, "a trade told twice", trade)
-        seen[trade.id] = None
-        if self._markets is None:
-            while len(seen) > 200:  # a lie may come again long after
-                del seen[next(iter(seen))]
-        else:
-            market = self._markets[trade.symbol]
-            deal = market.deals.get(self._dialect.trade_number(trade.id))
-            told = (*market.read([(trade.price, trade.amount)])[0], trade.side)
-            demand(deal and told == (deal.price, deal.amount, deal.side), "a trade that never was", trade)
-
-    def _levels(self, levels: Levels, event: Event, *, descending: bool | None = None) -> None:
-        for price, amount in levels:
-            self._number(price, event)
-            self._number(amount, event)
-        prices = [float(price) for price, _ in levels]
-        if descending is not None:
-            ordered = all(a > b if descending else a < b for a, b in pairwise(prices))
-            demand(ordered, "levels out of order", event)
-            demand(not any(amount in ZEROS for _, amount in levels), "a level of nothing", event)
-        else:
-            demand(not any(amount in ZEROS and amount != "0" for _, amount in levels), "a removal that is not 0", event)
-
-    def _book(self, book: Book) -> None:
-        self._levels(book.bids, book, descending=True)
-        self._levels(book.asks, book, descending=False)
-        if self._venue.book.crossed_is_error and book.bids and book.asks:
-            demand(float(book.bids[0][0]) < float(book.asks[0][0]), "crossed", book)
-        self._sequences[book.symbol] = book.sequence
-        view = (book.bids[:SHOWN], book.asks[:SHOWN])
-        self.last_view[book.symbol] = view
-        if self._markets is not None and self._dialect.proves_books:
-            demand(self._markets[book.symbol].was(view, book.sequence), "a book that never was", book)
-
-    def _delta(self, delta: BookDelta) -> None:
-        self._levels(delta.bids, delta)
-        self._levels(delta.asks, delta)
-        demand(delta.symbol in self._sequences, "a change without a base", delta)
-        demand(delta.previous == self._sequences[delta.symbol], "a change that does not follow", delta)
-        self._sequences[delta.symbol] = delta.sequence
-
-    def _ticker(self, ticker: Ticker) -> None:
-        texts = [getattr(ticker, name) for name in ("bid", "bid_amount", "ask", "ask_amount", "last", "volume_24h")]
-        for text in texts:
-            if text is not None:
-                self._number(text, ticker)
-
-    def _gap(self, gap: Gap) -> None:
-        demand(gap.channel in CHANNELS and gap.reason, "a hole in nothing", gap)
-        demand((gap.first_missing is None) == (gap.last_missing is None), "half a range", gap)
-        if gap.first_missing is not None and gap.channel == "trades":
-            demand(int(gap.first_missing) <= int(gap.last_missing or ""), "a range that ends before it begins", gap)
-        demand(gap.since is None or gap.until is None or gap.since <= gap.until, "a hole that ends before it begins", gap)
-        if gap.reason == "renumbered":
-            self._seen[gap.symbol or ""].clear()
-
-
-# The world ---------------------------------------------------------------------------------------------------------------
+from tests.adapters.checker import Checker
+from tests.adapters.dialect import BEGAN, SYMBOLS, Dialect, Message
+from tests.adapters.market import SHOWN, Market, joined
 
 Line = Callable[[int, bytes], list[bytes]]
 """What arrives of the venue's n-th frame."""
@@ -402,12 +108,10 @@ class World:
         path = "/" + address.split("/", 3)[3]
         values = dict(each.split("=") for each in query.split("&") if each)
         native = next((native for native in self.dialect.markets if native in values.values()), "")
-        body = self.dialect.answer(path, native)
-        assert body is not None, f"{self.dialect.name}: nothing answers {request.url}"
-        return Answer(200, body.encode(), self.micros)
+        return Answer(200, orjson.dumps(self.dialect.answer(path, native)), self.micros)
 
-    def _say(self, texts: Iterable[str]) -> None:
-        self._coming.extend(map(self.dialect.packed, texts))
+    def _say(self, messages: Iterable[Message]) -> None:
+        self._coming.extend(map(self.dialect.packed, messages))
 
     # Time.
 
@@ -453,7 +157,8 @@ class World:
                 if ("tickers", market.native) in self.dialect.subscribed:
                     self._say([self.dialect.ticker(market)])
             case "other":
-                self._say(self.dialect.others()[:1] if self._is_open and self.dialect.subscribed else [])
+                if self.dialect.subscribed:
+                    self._say([self.random.choice(self.dialect.others())])
         self.deliver()
 
     def tell_book(self, market: Market) -> None:
@@ -632,3 +337,33 @@ def flipped(frame: bytes, random: Random) -> bytes:
             (random.randrange(256), ord(random.choice('0123456789"[]{},.-e')))
         )
     return bytes(damaged)
+
+
+class WrongValues:
+    """Goes through all wrong values of each kind of message, one with each fresh message of that kind."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._counts: dict[str, int] = {}
+
+    def __call__(self, frame: bytes) -> bytes | None:
+        try:
+            message = orjson.loads(self._dialect.decoded(frame))
+        except orjson.JSONDecodeError:
+            return None
+        kind = shape_of(message)
+        position = self._counts.get(kind, 0)
+        self._counts[kind] = position + 1
+        wrong = [*wrong_values(message)]
+        return self._dialect.coded(written(wrong[position * 7919 % len(wrong)]))
+
+
+def shape_of(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{shape_of(each)}" for key, each in sorted(value.items())) + "}"
+    return f"[{shape_of(value[0])}]" if isinstance(value, list) and value else type(value).__name__
+
+
+def written(message: Any) -> bytes:
+    """As JSON, also with a number that is larger than 64 bits."""
+    return json.dumps(message, ensure_ascii=False).encode()

@@ -149,6 +149,9 @@ class Market:
     def amount(self, lots: int) -> str:
         return self._written(text(lots, self.amount_places))
 
+    def rows(self, rows: Rows) -> list[list[str]]:
+        return [[self.price(price), self.amount(lots)] for price, lots in rows]
+
     def _written(self, number: str) -> str:
         if self.loose and self.random.random() < 0.5 and "." in number:
             return number.rstrip("0").rstrip(".") or "0"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.errors import NumberError
-from adapters.numbers import ZEROS, is_plain, micros, micros_of_seconds, plain
+from adapters.numbers import ZEROS, is_plain, micros, micros_of_seconds, plain, unsigned
 
 PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -112,6 +112,15 @@ def test_any_text_gives_plain_digits_or_is_refused(text: str) -> None:
         assert re.fullmatch(r"-?[0-9]*\.?[0-9]*", result)
 
 
+@given(tokens)
+def test_a_price_or_an_amount_has_no_sign(token: str) -> None:
+    if token.startswith("-"):
+        with pytest.raises(NumberError):
+            unsigned(token)
+    else:
+        assert unsigned(token) == plain(token)
+
+
 def test_zeros_are_every_plain_spelling_of_nothing() -> None:
     assert {"0", "0.0", "0.00000000", "0." + "0" * 40} <= ZEROS
     assert all(Decimal(text) == 0 and is_plain(text) for text in ZEROS)
@@ -136,8 +145,10 @@ def test_zulu_times_as_venues_write_them(time: datetime) -> None:
     assert micros(time.strftime("%Y-%m-%dT%H:%M:%S.%f987Z")) == expected, "finer digits are cut"
 
 
-@pytest.mark.parametrize("text", ["", "2023-10-06T17:35:55.440295", "yesterday", "1696613755", "2023-13-06T17:35:55Z"])
-def test_what_is_no_time_or_has_no_zone_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "2023-10-06T17:35:55.440295", "yesterday", "1696613755", "2023-13-06T17:35:55Z", "0023-10-06T17:35:55Z"]
+)
+def test_what_is_no_time_of_these_days_or_has_no_zone_is_refused(text: str) -> None:
     with pytest.raises(NumberError):
         micros(text)
 

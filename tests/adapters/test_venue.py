@@ -17,9 +17,9 @@ from adapters.events import Book, Gap, Status, Ticker, Trade
 from adapters.live import Output
 from adapters.subscriptions import State
 from tests.adapters.conformance import World
-from tests.adapters.conformance_data import Made
 from tests.adapters.driving import every_channel, of
 from tests.adapters.imaginary import Imaginary
+from tests.adapters.imaginary_wire import Made
 
 AT = 1_700_000_000_000_000
 
@@ -47,7 +47,7 @@ class Connection:
     def raw(self, text: str) -> list[Output]:
         """A message with its number tokens as they stand."""
         self.number += 1
-        return self.adapter.receive(gzip.compress(('{"n":%d,' % self.number + text[1:]).encode()), AT + self.number)
+        return self.adapter.receive(gzip.compress(f'{{"n":{self.number},{text[1:]}'.encode()), AT + self.number)
 
     def open(self, market: str = "BTC_USDT", begin: int = 1) -> None:
         """All channels of a market, under the numbers `begin` and after."""
@@ -107,7 +107,7 @@ class TestNumbers:
     def test_what_is_no_number_is_one_error(self, token: str) -> None:
         venue = Connection()
         venue.open()
-        told = venue.raw('{"on":1,"deals":[["a1",%s,1,"b",1.7e9]]}' % token)
+        told = venue.raw(f'{{"on":1,"deals":[["a1",{token},1,"b",1.7e9]]}}')
         assert [isinstance(output, FrameError) for output in told] == [True]
 
 
@@ -222,7 +222,7 @@ class TestMessageNumbers:
 class TestPing:
     @pytest.mark.parametrize("value", ["1.7e9", "12345678901234567890", '"abc"', "0"])
     def test_it_is_answered_with_its_very_value(self, value: str) -> None:
-        (send,) = Connection().raw('{"ping":%s}' % value)
+        (send,) = Connection().raw(f'{{"ping":{value}}}')
         assert send == Send(b'{"pong":' + value.encode() + b"}")
 
     def test_every_ping_is_answered(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import Any
 
 from adapters.book import BookOptions
 from adapters.events import Book, BookDelta, Event, Gap, Status, Ticker, Trade
@@ -79,7 +80,6 @@ def is_synced(exchange: Exchange) -> bool:
     return state.books > 0 and state.books_synced == state.books and state.connections == state.connections_wanted
 
 
-def numbers(rows: object) -> list[tuple[Decimal, Decimal]]:
+def numbers(rows: Any) -> list[tuple[Decimal, Decimal]]:
     """Levels as numbers: venues write the same amount in more than one way."""
-    assert isinstance(rows, list)
     return [(Decimal(price), Decimal(amount)) for price, amount in rows]

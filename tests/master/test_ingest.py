@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed
 
 from master import ingest
@@ -32,6 +31,7 @@ from master.protocol import (
     pack,
 )
 from master.segments import SegmentWriter, scan, segments_in
+from tests.hearing import events, logs
 from tests.master.making import NOON, STREAM, batch, streams, trade
 from tests.master.running import KEY, WORKER, Address, Collector, ask, collector, ids, running, stranger
 from tests.waiting import PATIENCE, until
@@ -150,15 +150,15 @@ class TestLogin:
         assert (await master.health())["refused"] == {"silent": 1}
 
     async def test_refusals_are_counted_and_logged_without_any_secret(self, master: Address) -> None:
-        with capture_logs() as logs:
+        with logs() as said:
             for _ in range(2):
                 async with stranger(master) as one:
                     await one.socket.send("key=canary-wrong&role=collector")
                     await refused(one)
         assert (await master.health())["refused"] == {"login": 2}
-        assert [each["event"] for each in logs] == ["login refused"] * 2
-        assert "canary" not in repr(logs)
-        assert KEY not in repr(logs)
+        assert events(said) == ["login refused"] * 2
+        assert "canary" not in repr(said)
+        assert KEY not in repr(said)
 
     async def test_a_refusal_disturbs_nobody(self, master: Address) -> None:
         async with collector(master, STREAM) as one, stranger(master) as other:
@@ -434,7 +434,7 @@ class TestFullDisk:
 
     async def test_it_is_said_once(self, disk: Disk, master: Address, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ingest, "JOURNAL_RETRY", 0.01)
-        with capture_logs() as logs:
+        with logs() as said:
             async with collector(master, STREAM) as one:
                 disk.is_full = True
                 await one.send(batch(1))
@@ -442,10 +442,7 @@ class TestFullDisk:
             await asyncio.sleep(0.1)
             disk.is_full = False
             await told(master, lambda health: health["status"] == "ok")
-        assert [each["event"] for each in logs if each["log_level"] in ("critical", "info")] == [
-            "cannot write; nothing is acknowledged until there is room",
-            "writing again",
-        ]
+        assert events(said) == ["cannot write; nothing is acknowledged until there is room", "writing again"]
 
     async def test_a_gap_that_could_not_be_written_is_written_later(
         self, disk: Disk, master: Address, data: Path, monkeypatch: pytest.MonkeyPatch

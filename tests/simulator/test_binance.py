@@ -76,7 +76,7 @@ async def of(client: Client, event: str) -> str:
 
 
 async def test_book_ends_equal_to_the_truth() -> None:
-    async with simulator.serve(["binance"], seed=3, rate=3000) as sim, connect(sim, STREAM) as client:
+    async with simulator.serve(["binance"], seed=3, rate=3000, time_scale=4) as sim, connect(sim, STREAM) as client:
         await subscribe(client, "btcusdt@depth@100ms")
         await client.until(lambda message: "data" in message)
         first = json.loads(client.texts[-1])["data"]
@@ -127,7 +127,7 @@ async def test_trades_are_the_true_ones() -> None:
 )
 async def test_streams_have_the_recorded_form(stream: str, event: str, file: str, contains: str) -> None:
     real = next(recorded(f"binance/{file}", contains))
-    async with simulator.serve(["binance"], rate=2000) as sim, connect(sim, STREAM) as client:
+    async with simulator.serve(["binance"], rate=2000, time_scale=20) as sim, connect(sim, STREAM) as client:
         await subscribe(client, stream)
         ours = await of(client, event)
         assert form(ours) == form(real)

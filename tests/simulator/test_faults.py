@@ -122,7 +122,10 @@ async def test_stall_is_silence_on_an_open_socket_and_what_falls_into_it_is_lost
 
 
 async def test_gap_leaves_out_one_book_message() -> None:
-    async with simulator.serve(["binance"], rate=3000, faults=["binance:gap"]) as sim, connect(sim, DEPTH) as client:
+    async with (
+        simulator.serve(["binance"], rate=3000, faults=["binance:gap"], time_scale=5) as sim,
+        connect(sim, DEPTH) as client,
+    ):
         last, gaps = 0, []
         for _ in range(14):
             data = (await client.json())["data"]
@@ -137,7 +140,8 @@ async def test_gap_leaves_out_one_book_message() -> None:
 
 async def test_gap_can_name_its_pair() -> None:
     path = "stream.binance.com/stream?streams=btcusdt@depth@100ms/ethusdt@depth@100ms"
-    async with simulator.serve(["binance"], rate=3000, faults=["binance:gap=ETH/USDT@0.1"]) as sim, connect(sim, path):
+    faults = ["binance:gap=ETH/USDT@0.05"]
+    async with simulator.serve(["binance"], rate=3000, faults=faults, time_scale=10) as sim, connect(sim, path):
         await eventually(lambda: fired(sim, "gap")() >= 2)
         assert {record["symbol"] for record in sim.fired()} == {"ETH/USDT"}
 

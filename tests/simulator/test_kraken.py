@@ -97,7 +97,7 @@ def test_client_book_fits_every_recorded_checksum() -> None:
 
 @pytest.mark.parametrize("depth", [10, 25, 100, 1000])
 async def test_book_fits_at_every_frame_and_ends_equal_to_the_truth(depth: int) -> None:
-    async with simulator.serve(["kraken"], seed=5, rate=3000) as sim, connect(sim, WS) as client:
+    async with simulator.serve(["kraken"], seed=5, rate=6000) as sim, connect(sim, WS) as client:
         await subscribe(client, "book", "BTC/USD", depth=depth)
         book = Book(depth)
         count = 0
@@ -116,7 +116,7 @@ async def test_book_fits_at_every_frame_and_ends_equal_to_the_truth(depth: int) 
 
 
 async def test_levels_pushed_out_of_the_window_are_not_deleted() -> None:
-    async with simulator.serve(["kraken"], seed=6, rate=3000) as sim, connect(sim, WS) as client:
+    async with simulator.serve(["kraken"], seed=6, rate=10_000) as sim, connect(sim, WS) as client:
         await subscribe(client, "book", "BTC/USD", depth=10)
         book, overfull, came_back = Book(10), 0, 0
         for _ in range(400):
@@ -170,7 +170,7 @@ async def test_trades_are_the_true_ones_one_order_a_frame() -> None:
 async def test_channels_have_the_recorded_form(channel: str, params: Json, file: str, contains: str) -> None:
     real = next(recorded(f"kraken/{file}", contains))
     kind = json.loads(real)["type"]
-    async with simulator.serve(["kraken"], rate=3000) as sim, connect(sim, WS) as client:
+    async with simulator.serve(["kraken"], rate=3000, time_scale=20) as sim, connect(sim, WS) as client:
         await subscribe(client, channel, "BTC/USD", **params)
         sides = [bool(json.loads(real)["data"][0].get(side)) for side in ("bids", "asks")]
 

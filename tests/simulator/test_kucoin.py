@@ -120,7 +120,7 @@ async def test_trades_are_the_true_ones_and_their_ids_are_not_consecutive() -> N
 async def test_topics_have_the_recorded_form(topic: str, file: str, contains: str) -> None:
     real = next(recorded(f"kucoin/{file}", contains))
     empty = [not side for side in _sides(json.loads(real))]
-    async with simulator.serve(["kucoin"], rate=3000) as sim, connect(sim, await address(sim)) as client:
+    async with simulator.serve(["kucoin"], rate=3000, time_scale=20) as sim, connect(sim, await address(sim)) as client:
         await subscribe(client, topic)
         await client.until(lambda message: message.get("topic") == topic and [not side for side in _sides(message)] == empty)
         assert form(client.texts[-1]) == form(real)
@@ -134,7 +134,7 @@ def _sides(message: Json) -> list[Json]:
 
 async def test_snapshot_is_nested_with_bare_numbers() -> None:
     real = json.loads(next(recorded("kucoin/spot-single.ndjson", "/market/snapshot")))["data"]["data"]
-    async with simulator.serve(["kucoin"], rate=3000) as sim, connect(sim, await address(sim)) as client:
+    async with simulator.serve(["kucoin"], rate=3000, time_scale=20) as sim, connect(sim, await address(sim)) as client:
         await subscribe(client, "/market/snapshot:BTC-USDT")
         ours = (await data(client, "/market/snapshot:BTC-USDT"))["data"]
         assert {"averagePrice", "buy", "sell", "lastTradedPrice", "vol", "volValue", "datetime"} <= ours.keys() & real.keys()

@@ -54,7 +54,7 @@ async def subscribe(client: Client, *args: tuple[str, str], identity: str | None
 
 
 async def test_book_chains_and_ends_equal_to_the_truth_without_truncation() -> None:
-    async with simulator.serve(["okx"], seed=8, rate=4000) as sim, connect(sim, PUBLIC) as client:
+    async with simulator.serve(["okx"], seed=8, rate=8000, time_scale=4) as sim, connect(sim, PUBLIC) as client:
         await subscribe(client, ("books", "BTC-USDT"))
         book = Book()
         for _ in range(12):
@@ -67,7 +67,7 @@ async def test_book_chains_and_ends_equal_to_the_truth_without_truncation() -> N
 
 
 async def test_a_late_subscriber_meets_the_chain_of_the_others() -> None:
-    async with simulator.serve(["okx"], seed=9, rate=4000) as sim, connect(sim, PUBLIC) as early:
+    async with simulator.serve(["okx"], seed=9, rate=8000, time_scale=4) as sim, connect(sim, PUBLIC) as early:
         await subscribe(early, ("books", "BTC-USDT"))
         first, second = Book(), Book()
         for _ in range(3):
@@ -111,7 +111,7 @@ async def test_merged_trades_cover_their_ids_and_single_ones_are_the_true_ones()
 async def test_channels_have_the_recorded_form(path: str, channel: str, file: str, contains: str) -> None:
     real = next(recorded(f"okx/{file}", contains))
     action = json.loads(real).get("action")
-    async with simulator.serve(["okx"], rate=3000) as sim, connect(sim, path) as client:
+    async with simulator.serve(["okx"], rate=3000, time_scale=20) as sim, connect(sim, path) as client:
         await subscribe(client, (channel, "BTC-USDT"))
         await client.until(lambda message: "data" in message and message.get("action") == action)
         assert form(client.texts[-1]) == form(real)

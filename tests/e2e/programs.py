@@ -1,0 +1,155 @@
+"""The programs as users start them: processes with a configuration, a data directory and a log."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from master.lake import connect
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
+KEY = "canary-4f1d7c0e"
+"""The key of all tests here; it must never be seen anywhere but in the environment of the programs."""
+
+
+class Program:
+    """One running program."""
+
+    def __init__(self, process: Process, log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """What it logged under this name so far."""
+        lines = self.log.read_text().splitlines()
+        return [entry for line in lines if line.startswith("{") and (entry := json.loads(line))["event"] == event]
+
+    async def end(self, how: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal and wait: its exit code, and what it said on standard output."""
+        if self.process.returncode is None:
+            self.process.send_signal(how)
+        output, _ = await asyncio.wait_for(self.process.communicate(), 30)
+        assert self.process.returncode is not None
+        return self.process.returncode, output.decode()
+
+
+class Stage:
+    """Starts programs in a folder, and ends whatever still runs when the test is over."""
+
+    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self._stack = stack
+        self._session: aiohttp.ClientSession | None = None
+        self._logs = 0
+
+    async def start(self, *arguments: str, **settings: str | int) -> Program:
+        """`python -m <arguments>`, settings as environment."""
+        self._logs += 1
+        log = self.folder / f"{self._logs}-{arguments[0]}.log"
+        environment = os.environ | {"COLLECTOR_MASTER__KEY": KEY} | {name: str(value) for name, value in settings.items()}
+        with log.open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", *arguments), cwd=ROOT, env=environment, stdout=PIPE, stderr=errors
+            )
+        program = Program(process, log)
+        self._stack.push_async_callback(self._kill, process)
+        return program
+
+    @staticmethod
+    async def _kill(process: Process) -> None:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    def config(self, exchanges: dict[str, dict[str, list[str]]], **more: Any) -> str:
+        """A configuration file of these exchanges and pairs: its path."""
+        entries = [
+            {"name": name, "pairs": pairs, "chunking": {"trades_per_connection": 2}, "orderbook": {"update_interval_ms": 100}}
+            for name, pairs in exchanges.items()
+        ]
+        file = self.folder / "config.json"
+        file.write_text(json.dumps({"exchanges": entries, "workers": 2, **more}))
+        return str(file)
+
+    async def master(self, port: int = 0) -> tuple[Program, dict[str, int]]:
+        """A master on this stage's data, and its ports."""
+        announced = self.data / "master.json"
+        announced.unlink(missing_ok=True)
+        empty = self.folder / "empty.json"
+        empty.write_text("{}")
+        ports = {"COLLECTOR_SERVER__PORT": port, "COLLECTOR_SERVER__HTTP_PORT": 0}
+        program = await self.start("master", "--config", str(empty), "--data", str(self.data), **ports)
+        await until(lambda: announced.exists() or program.process.returncode is not None, "the master is up")
+        assert announced.exists(), program.log.read_text()
+        return program, json.loads(announced.read_text())
+
+    async def simulator(self, *arguments: str) -> tuple[Program, str]:
+        """A simulator, and its address."""
+        program = await self.start("simulator", "--port", "0", *arguments)
+        assert program.process.stdout is not None
+        return program, json.loads(await program.process.stdout.readline())["url"]
+
+    async def collector(self, config: str, simulator: str, master_port: int) -> tuple[Program, str]:
+        """A collector, and the address of its health."""
+        settings: dict[str, str | int] = {
+            "COLLECTOR_MASTER__URL": f"ws://127.0.0.1:{master_port}",
+            "COLLECTOR_MONITOR__PORT": 0,
+        }
+        program = await self.start("collector", "--config", config, "--simulator", simulator, **settings)
+        await until(lambda: program.logged("collecting") or program.process.returncode is not None, "the collector is up")
+        assert program.process.returncode is None, program.log.read_text()
+        return program, str(program.logged("collecting")[0]["monitor"])
+
+    async def get(self, url: str) -> dict[str, Any]:
+        if self._session is None:
+            self._session = await self._stack.enter_async_context(aiohttp.ClientSession())
+        async with self._session.get(url) as response:
+            answer: dict[str, Any] = await response.json()
+            return answer
+
+    async def until_health(self, url: str, is_so: Any, what: str) -> dict[str, Any]:
+        """Ask until the health is as it should be."""
+        deadline = asyncio.get_running_loop().time() + 20
+        while True:
+            health = await self.get(f"{url}/health")
+            if is_so(health):
+                return health
+            assert asyncio.get_running_loop().time() < deadline, f"never came: {what}: {health}"
+            await asyncio.sleep(0.02)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        with connect(self.data) as connection:
+            return connection.sql(sql).fetchall()
+
+    def count(self, *tables: str) -> int:
+        """Rows of all these tables, or of all that a collector fills."""
+        names = tables or ("trades", "books", "book_deltas", "tickers", "gaps")
+        return sum(self.rows(f"SELECT count(*) FROM {name}")[0][0] for name in names)
+
+
+@asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[Stage]:
+    async with AsyncExitStack() as stack:
+        yield Stage(folder, stack)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs (one that has ended and waits to be reaped does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
