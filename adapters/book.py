@@ -130,12 +130,16 @@ class BookSide:
     def apply(self, rows: Rows) -> None:
         levels, top, reach = self.levels, self.top, self._reach
         for price, row in zip(self._prices(rows), rows, strict=True):
-            if row.amount not in ZEROS:
-                if price <= reach and price not in levels:
-                    insort(top, price)
+            if row.amount in ZEROS:
+                if levels.pop(price, None) is not None and price <= reach:
+                    del top[bisect_right(top, price) - 1]
+            elif price > reach:
                 levels[price] = row
-            elif levels.pop(price, None) is not None and price <= reach:
-                del top[bisect_right(top, price) - 1]
+            else:
+                before = len(levels)
+                levels[price] = row
+                if len(levels) != before:  # a new price, told without looking it up twice
+                    insort(top, price)
         if len(top) > 4 * self._keep:
             del top[2 * self._keep :]
             self._reach = top[-1]
@@ -210,7 +214,7 @@ class OrderBook:
     __slots__ = ("_rule", "asks", "bids", "depth", "sequence", "shown")
 
     def __init__(self, rule: BookRule, depth: int, shown: int) -> None:
-        keep = depth if rule.truncates else min(depth, 2 * shown)
+        keep = depth if rule.truncates else min(depth, shown)
         self._rule = rule
         self.depth = depth
         self.shown = shown

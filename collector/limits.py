@@ -10,11 +10,15 @@ MARGIN = 0.9
 
 
 class Window:
-    """At most `rate.count` in any `rate.seconds`, whenever one looks. A larger single cost passes alone."""
+    """At most `rate.count` in any `rate.seconds`, whenever one looks. A larger single cost passes alone.
+
+    `share` is the part of it that is ours; where that is less than one, one has the longer time that it takes.
+    """
 
     def __init__(self, rate: Rate, share: float = 1.0) -> None:
-        self._most = max(1.0, rate.count * share * MARGIN)
-        self._seconds = rate.seconds
+        ours = rate.count * share * MARGIN
+        self._most = max(1.0, ours)
+        self._seconds = rate.seconds * max(1.0, 1.0 / ours)
         self._spent: deque[tuple[float, float]] = deque()
         self._sum = 0.0
         self._blocked_until = 0.0

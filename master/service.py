@@ -47,14 +47,17 @@ async def run(settings: MasterSettings, stop: asyncio.Event) -> None:
         ingest_socket = _bind("server.port", server.host, server.port, stack)
         http_socket = _bind("server.http_port", server.host, server.http_port, stack)
         journal_folder = _claim(server.data, stack)
-        recovery = recover(journal_folder)
-        sealer = Sealer(settings, recovery.segments)
-        ingest = Ingest(key, Receiver(recovery.marks), server.data / "dead-letters")
-        journal = Journal(
-            *(journal_folder, recovery, ingest.committed, sealer.add),
-            roll_bytes=server.segment_mb << 20,
-            roll_seconds=server.segment_minutes * 60,
-        )
+        try:
+            recovery = recover(journal_folder)
+            sealer = Sealer(settings, recovery.segments)
+            ingest = Ingest(key, Receiver(recovery.marks), server.data / "dead-letters")
+            journal = Journal(
+                *(journal_folder, recovery, ingest.committed, sealer.add),
+                roll_bytes=server.segment_mb << 20,
+                roll_seconds=server.segment_minutes * 60,
+            )
+        except OSError as error:
+            raise _unusable(error.filename or journal_folder, error) from error
         stack.callback(journal.close)
         committing = asyncio.create_task(ingest.run(journal))
         sealing = asyncio.create_task(sealer.run())
@@ -89,9 +92,12 @@ def _claim(data: Path, stack: AsyncExitStack) -> Path:
     except BlockingIOError as error:
         raise StartError(f"{data}: another master is using this data directory; stop it, or give --data another one") from error
     except OSError as error:
-        reason = f"{data}: cannot be written ({error.strerror}); make it writable, or give --data another directory"
-        raise StartError(reason) from error
+        raise _unusable(data, error) from error
     return journal
+
+
+def _unusable(place: Path | str, error: OSError) -> StartError:
+    return StartError(f"{place}: cannot be used ({error.strerror}); make it readable and writable, or give --data another directory")
 
 
 def _bind(key: str, host: str, port: int, stack: AsyncExitStack) -> socket:

@@ -79,7 +79,7 @@ class Depth(BinanceFeed):
 
     def flush(self, time: int) -> Payloads:
         dirty = self._dirty
-        if not dirty.keys:
+        if not any(dirty.keys):
             return NOTHING
         keys = sorted(dirty.keys, reverse=True)  # bids fall, then asks rise
         bids = self.rows([(key, dirty.keys[key]) for key in keys if key > 0])

@@ -92,8 +92,11 @@ class Rest:
 
     def _exchange_info(self, call: Call, unit: int) -> Answer:
         query = call.query
-        names = orjson.loads(query["symbols"]) if "symbols" in query else [query["symbol"]] if "symbol" in query else None
-        wanted = self.exchange.instruments.values() if names is None else [self._asked(name).instrument for name in names]
+        if "symbols" in query or "symbol" in query:
+            names = _names(query["symbols"]) if "symbols" in query else [query["symbol"]]
+            wanted = [self._asked(name).instrument for name in names]
+        else:
+            wanted = list(self.exchange.instruments.values())
         sets = query.get("showPermissionSets", "true") != "false"
         rows = [_symbol(instrument, sets) for instrument in wanted]
         if "symbolStatus" in query:
@@ -181,6 +184,17 @@ class Rest:
         if market is None:
             raise RefusalError("Invalid symbol.", -1121)
         return market
+
+
+def _names(text: str) -> list[str]:
+    """The JSON list of `symbols`."""
+    try:
+        names = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RefusalError("Illegal characters found in parameter 'symbols'.", -1100)
+    return names
 
 
 def _integer(call: Call, name: str, default: int, most: int = 1 << 62) -> int:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from simulator.server import Clock
 
 REMEMBER = 60.0  # seconds a market stays alive after the last REST question, without listeners
-CATCH_UP = 0.1  # seconds of market time that are made up after a late tick; older ones are given up
+CATCH_UP = 0.1  # seconds of market time that are made up after a late turn; older ones are given up
+TURN = 0.02  # seconds a turn may take
 
 
 class Exchange:
@@ -89,8 +90,9 @@ class Exchange:
         if not self._active:
             return
         budget = self._debt + self.rate * min(seconds, CATCH_UP)
+        self.counts["given_up"] += int(self.rate * max(0.0, seconds - CATCH_UP))
         stamp = self.clock.stamp()
-        deadline = now + CATCH_UP / 2
+        deadline = now + TURN
         events = 0
         for market in self.random.choices(self._active, cum_weights=self._weights, k=max(0, int(budget))):
             if events >= budget:

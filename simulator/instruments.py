@@ -15,7 +15,7 @@ QUIET_PAIR = "XTZ/USDT"
 LEVELS = 1500
 """Levels a side of a full book: more than the 1000 of a Binance snapshot, so that a limited snapshot is really limited."""
 
-# US dollars. The 64 bases of the FTSO feeds, the quiet one and three dead ones that venues still list.
+# US dollars. The bases of the FTSO feeds and the quiet one.
 ASSETS: Mapping[str, float] = MappingProxyType(
     {
         "BTC": 65000.0, "ETH": 3200.0, "XRP": 2.21, "SOL": 152.0, "DOGE": 0.12, "ADA": 0.64, "BNB": 612.0, "LTC": 84.3,
@@ -26,14 +26,20 @@ ASSETS: Mapping[str, float] = MappingProxyType(
         "BONK": 0.0000212, "JUP": 0.46, "ETHFI": 1.12, "ENA": 0.34, "PYTH": 0.118, "HNT": 2.7, "PEPE": 0.0000112, "QNT": 104.0,
         "S": 0.33, "ONDO": 0.79, "TAO": 352.0, "FET": 0.66, "RENDER": 3.6, "NOT": 0.0019, "RUNE": 1.45, "TRUMP": 9.3,
         "PENGU": 0.0151, "HYPE": 38.2, "PAXG": 3350.0, "BERA": 2.1, "PUMP": 0.0037, "XPL": 0.41, "MON": 0.029, "NIGHT": 0.052,
-        "XTZ": 0.71, "LUNA": 0.18, "FTT": 0.92, "WAVES": 1.31,
+        "XTZ": 0.71,
     }
 )  # fmt: skip
+RETIRED: Mapping[str, float] = MappingProxyType({"LUNA": 0.18, "FTT": 0.92, "WAVES": 1.31})
+"""Listed here and there, and traded nowhere."""
+
+PRICES: Mapping[str, float] = MappingProxyType({**ASSETS, **RETIRED})
 QUOTES: Mapping[str, float] = MappingProxyType(
     {"USD": 1.0, "USDT": 1.0002, "USDC": 0.9998, "FDUSD": 0.9983, "EUR": 1.0812, "BTC": 65000.0}
 )
 ACTIVITY: Mapping[str, float] = MappingProxyType({"BTC": 12.0, "ETH": 8.0, "XRP": 4.0, "SOL": 4.0, "DOGE": 3.0})
 """Weight of an instrument in the event rate of its venue, by base; every other base has 1."""
+
+LEAST_TICKS = 1000  # a price of fewer ticks leaves no room for a book
 
 Text = Callable[[int], str]
 
@@ -100,7 +106,7 @@ class Listing:
     quotes: in order of preference. digits: significant digits of a price, `fine` by base where the venue is finer.
     price_decimals: the most it prints. lots: decimals of an amount, given the decimal magnitude of the price.
     text: makes the number style of the venue from (decimals): padded to a fixed count, to the tick, or trimmed.
-    halted: pair -> the venue's word for listed and not trading.
+    halted: pair of a retired asset -> the venue's word for listed and not trading.
     """
 
     quotes: tuple[str, ...]
@@ -112,22 +118,23 @@ class Listing:
     fine: Mapping[str, int] = field(default_factory=lambda: {"BTC": 6, "ETH": 6})
 
     def instruments(self) -> Iterator[Instrument]:
-        """Every pair of the venue: all assets against all its quotes, where the price has enough ticks for a book."""
+        """Every pair of the venue: all assets against all its quotes, where the price has enough ticks for a book, and
+        the halted ones."""
         for quote in self.quotes:
-            for base, dollars in ASSETS.items():
-                halted = self.halted.get(f"{base}/{quote}")
-                dead = base in {"LUNA", "FTT", "WAVES"} and halted is None
-                if base == quote or dead or (quote == "BTC" and base in {"USDT", "USDC", "USDS", "USDX"}):
-                    continue
-                instrument = self._instrument(base, quote, dollars / QUOTES[quote], halted or "")
-                if instrument.price >= 1000:
+            for base in ASSETS:
+                instrument = self._instrument(base, quote)
+                stable = quote == "BTC" and base.startswith("USD")
+                if base != quote and not stable and instrument.price >= LEAST_TICKS:
                     yield instrument
+        for pair in self.halted:
+            yield self._instrument(*pair.split("/"))
 
-    def _instrument(self, base: str, quote: str, price: float, state: str) -> Instrument:
+    def _instrument(self, base: str, quote: str) -> Instrument:
+        price, state = PRICES[base] / QUOTES[quote], self.halted.get(f"{base}/{quote}", "")
         magnitude = math.floor(math.log10(price)) + 1
         digits = self.fine.get(base, self.digits)
         decimals = min(max(digits - magnitude, 0), self.price_decimals)
-        lots = self.lots(math.floor(math.log10(ASSETS[base])) + 1)
+        lots = self.lots(math.floor(math.log10(PRICES[base])) + 1)
         return Instrument(base, quote, round(price * 10**decimals), decimals, lots, self.text(decimals), self.text(lots), state)
 
 

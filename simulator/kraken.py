@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from simulator.exchange import Exchange
 
 VERSION = "2.0.10"
-DEPTHS = (10, 25, 100, 500, 1000)
+DEPTHS = (10, 25, 100, 500, 1000)  # tuples: what a client sends need not be hashable
+CHANNELS = ("trade", "book", "ticker", "ohlc", "instrument")
+TRIGGERS = ("trades", "bbo")
+REQUESTS = ("subscribe", "unsubscribe")
 OPTIONS = {"book": "depth", "ohlc": "interval", "ticker": "event_trigger"}
 DEFAULTS = {"depth": 10, "interval": 1, "event_trigger": "trades"}
 CLOSE = {"mute": (1000, ""), "maintenance": (1012, "Service Restart")}
@@ -74,7 +77,7 @@ class Kraken:
         if method == "ping":
             answer: dict[str, object] = {"method": "pong"} if identity is None else {"method": "pong", "req_id": identity}
             self._reply(connection, answer, began, None)
-        elif method in {"subscribe", "unsubscribe"}:
+        elif method in REQUESTS:
             self._subscriptions(connection, method, request.get("params", {}), began, identity)
         else:
             self._reply(connection, {"error": "Event(s) not found", "method": method, "success": False}, began, identity)
@@ -209,7 +212,7 @@ class Kraken:
 def _options(params: dict[str, Any]) -> tuple[str, Any]:
     """The channel and the one option it has."""
     channel = params.get("channel")
-    if channel not in {"trade", "book", "ticker", "ohlc", "instrument"}:
+    if channel not in CHANNELS:
         raise RefusalError("Event(s) not found")
     option = OPTIONS.get(channel, "")
     value = params.get(option, DEFAULTS.get(option))
@@ -217,7 +220,7 @@ def _options(params: dict[str, Any]) -> tuple[str, Any]:
         raise RefusalError("Subscription depth not supported")
     if option == "interval" and value not in INTERVALS:
         raise RefusalError("Subscription ohlc interval not supported")
-    if option == "event_trigger" and value not in {"trades", "bbo"}:
+    if option == "event_trigger" and value not in TRIGGERS:
         raise RefusalError("Malformed request")
     return channel, value
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simulator.exchange import Exchange
 
 BATCH = 100  # topics of one subscribe frame
+REQUESTS = ("subscribe", "unsubscribe")  # tuples: what a client sends need not be hashable
 EVERYTHING = "/market/ticker:all"
 CLOSE = {"idle": (1000, "Bye"), "maintenance": (1012, "Service Restart")}
 
@@ -78,7 +79,7 @@ class Kucoin:
             self._send(connection, {"id": identity, "type": "pong", "timestamp": self.exchange.clock.stamp()})
             return
         try:
-            if kind not in {"subscribe", "unsubscribe"}:
+            if kind not in REQUESTS:
                 raise RefusalError("type is not supported", 415)
             if not isinstance(topic, str):
                 raise RefusalError("topic is required", 400)

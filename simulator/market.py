@@ -14,7 +14,7 @@ from math import log
 from random import Random
 from typing import NamedTuple
 
-from simulator.instruments import ASSETS, LEVELS, Instrument
+from simulator.instruments import LEVELS, PRICES, Instrument
 
 MINUTE = 60_000_000
 HISTORY = 100_000  # true trades kept per market
@@ -144,7 +144,7 @@ class Market:
         self._blanks = blanks
         self._anchor = self._fair = instrument.price * random.uniform(0.9995, 1.0005)  # venues differ by a few bps
         self._target = min(LEVELS, int(self._anchor * 0.8))
-        self._size = ORDER_VALUE / ASSETS[instrument.base] * 10**instrument.amount_decimals
+        self._size = ORDER_VALUE / PRICES[instrument.base] * 10**instrument.amount_decimals
         self._width = max(WIDTH * self._anchor, min(2.0 * LEVELS, self._anchor))
         self.book = Book(dict(self._ladder()))
         self.sequence = random.randrange(10**9, 10**11)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simulator.exchange import Exchange
 
 ARGUMENTS = 64 << 10  # bytes of all args of one request
+REQUESTS = ("subscribe", "unsubscribe")  # tuples: what a client sends need not be hashable
 LOGIN = {"books-l2-tbt", "books50-l2-tbt"}
 CLOSE = {"mute": (4004, "No data received in 30s."), "maintenance": (1012, "Service Restart")}
 
@@ -37,7 +38,7 @@ class Okx:
     )
     facts: ClassVar[Facts] = Facts(
         connects=3, connect_window=1.0, topics=10_000, operations=480, operation_window=3600.0,
-        rest=1, rest_window=2.0, mute=30.0, heartbeat=60.0, notice=60.0,
+        rest=100, rest_window=2.0, mute=30.0, heartbeat=60.0, notice=60.0,
     )  # fmt: skip
     blanks: ClassVar[float] = 0.0
     checksum: ClassVar[re.Pattern[bytes] | None] = None
@@ -73,7 +74,7 @@ class Okx:
         try:
             if not isinstance(request, dict) or not isinstance(args, list) or len(message) > ARGUMENTS:
                 raise RefusalError(f"Invalid request: {str(message)[:100]}", 60012)
-            if request.get("op") not in {"subscribe", "unsubscribe"}:
+            if request.get("op") not in REQUESTS:
                 raise RefusalError(f"Invalid request: {str(message)[:100]}", 60012)
             if not connection.operations.take(now):
                 self.exchange.limited["operations"] += 1

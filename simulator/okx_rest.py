@@ -1,4 +1,4 @@
-"""OKX spot: public REST, /api/v5, each call with its own window of two seconds."""
+"""OKX spot: public REST, /api/v5, each call with its own window of two seconds and its own count (`Facts.rest` at most)."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Rest:
         if route is None:
             return _error(50404, "API endpoint does not exist", 404)
         limit, handler = route
-        period = self.exchange.facts.rest_window
-        window = self._windows.setdefault((call.address, path), FixedWindow(limit, period))
+        facts = self.exchange.facts
+        window = self._windows.setdefault((call.address, path), FixedWindow(min(limit, facts.rest), facts.rest_window))
         if not window.take(now):
             self.exchange.limited["rest"] += 1
             return _error(50011, "Too Many Requests", 429)

@@ -188,9 +188,12 @@ class Simulator:
     async def _websocket(self, exchange: Exchange, request: web.Request, call: Call) -> web.StreamResponse:
         socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=MAX_MESSAGE)
         await socket.prepare(request)
+        transport = request.transport
+        if transport is None:  # gone while shaking hands
+            return socket
         task = cast("asyncio.Task[object]", asyncio.current_task())
         self._handlers.add(task)
-        connection = exchange.opened(cast("asyncio.Transport", request.transport), call)
+        connection = exchange.opened(transport, call)
         try:
             await _receive(socket, exchange, connection)
         finally:
@@ -252,7 +255,8 @@ async def serve(
 
     exchanges: names, all where None. rate: market events per second of each exchange. faults: specs armed from the start.
     port: 0 lets the system choose, see `url`. facts: limits and deadlines replaced, by exchange. time_scale: how many times
-    faster deadlines, windows and the periods of feeds run. Raises ValueError for what it does not know, OSError when it cannot listen.
+    faster deadlines, windows and the periods of feeds run. Raises ValueError for what it does not know, OSError when it
+    cannot listen.
     """
     simulator = Simulator(exchanges, seed=seed, rate=rate, facts=facts, time_scale=time_scale)
     for spec in faults:

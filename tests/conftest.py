@@ -12,5 +12,5 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("soak", max_examples=5000, stateful_step_count=100, deadline=None, print_blob=True)
+settings.register_profile("soak", max_examples=2000, stateful_step_count=100, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))

@@ -155,7 +155,7 @@ def test_a_best_price_is_a_ticker_without_a_time() -> None:
 def test_a_book_is_asked_for_at_its_first_change_and_continues_its_snapshot() -> None:
     driver = Driver(Binance, [("orderbooks", BTC)], DELTAS)
     (fetch,) = of(driver.hear(depth(99, 101, b=[["10.0", "7"]])), Fetch)
-    assert fetch.request.url == "https://api.binance.com/api/v3/depth?symbol=BTCUSDT&limit=100"
+    assert fetch.request.url == "https://api.binance.com/api/v3/depth?symbol=BTCUSDT&limit=1000"
     assert fetch.weight == 5
     (base,) = of(driver.answer(("book", "BTCUSDT"), SNAPSHOT), Book)
     assert base.bids == [("10.0", "7"), ("9.0", "2")]
@@ -164,7 +164,7 @@ def test_a_book_is_asked_for_at_its_first_change_and_continues_its_snapshot() ->
     assert (delta.asks, delta.previous, delta.sequence) == ([("11.0", "0"), ("10.5", "1")], 101, 104)
 
 
-@pytest.mark.parametrize(("view", "limit", "weight"), [(20, 100, 5), (101, 500, 25), (1000, 1000, 50), (1001, 5000, 250)])
+@pytest.mark.parametrize(("view", "limit", "weight"), [(20, 1000, 50), (1000, 1000, 50), (1001, 5000, 250)])
 def test_a_snapshot_is_as_deep_as_the_view_needs(view: int, limit: int, weight: int) -> None:
     driver = Driver(Binance, [("orderbooks", BTC)], BookOptions(depth=view))
     (fetch,) = of(driver.hear(depth(1, 2)), Fetch)

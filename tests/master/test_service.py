@@ -24,6 +24,10 @@ from tests.master.running import Process, address, ask, collector, configuration
 from tests.waiting import PATIENCE, until, until_now
 
 
+FOR_EVER = 100_000
+"""Days of retention; the trades of these tests are of 2025."""
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
@@ -82,7 +86,7 @@ class TestStart:
 
     async def test_a_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(StartError, match="cannot be written .*; make it writable, or give --data another directory"):
+        with pytest.raises(StartError, match="cannot be used .*; make it readable and writable, or give --data another directory"):
             await start(tmp_path / "file" / "data")
 
     async def test_a_disk_that_is_full_already(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +94,7 @@ class TestStart:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(SegmentWriter, "__init__", full)
-        with pytest.raises(StartError, match=r"cannot be written \(No space left on device\)"):
+        with pytest.raises(StartError, match=r"cannot be used \(No space left on device\)"):
             await start(data)
 
     async def test_a_journal_that_cannot_be_read(self, data: Path) -> None:
@@ -102,7 +106,7 @@ class TestStart:
         ("arguments", "said"),
         [
             (["--config", "nowhere.json"], "nowhere.json: No such file or directory; --config names the file\n"),
-            (["--config", "config.json", "--data", "config.json/x"], "config.json/x: cannot be written (Not a directory)"),
+            (["--config", "config.json", "--data", "config.json/x"], "config.json/x: cannot be used (Not a directory)"),
         ],
     )
     def test_on_the_command_line_it_is_one_message_and_code_2(
@@ -147,7 +151,7 @@ class TestRestart:
 
 class TestSealing:
     async def test_closed_segments_become_parquet_while_it_runs(self, data: Path) -> None:
-        async with running(data, seals=True, segment_minutes=0.05 / 60) as found, collector(found, STREAM) as one:
+        async with running(data, seals=True, retention_days=FOR_EVER, segment_minutes=0.05 / 60) as found, collector(found, STREAM) as one:
             for seq in range(1, 6):
                 await one.send(batch(seq))
                 await one.acked(STREAM, seq)
@@ -158,7 +162,7 @@ class TestSealing:
 
     async def test_what_an_earlier_life_left_is_sealed(self, data: Path) -> None:
         write_segment(data / "journal", 1, [batch(1)])
-        async with running(data, seals=True):
+        async with running(data, seals=True, retention_days=FOR_EVER):
             await until(lambda: ids_in_lake(data) == [1], "the old segment in the lake")
         assert ids(data) == [1]
 
@@ -168,7 +172,7 @@ class TestSealing:
         (data / "lake" / "trades").write_text("in the way")
         monkeypatch.setattr(service, "SEAL_RETRY", 0.01)
         with logs() as said:
-            async with running(data, seals=True):
+            async with running(data, seals=True, retention_days=FOR_EVER):
                 await until(lambda: "cannot seal; the segments stay in the journal" in events(said), "a complaint")
                 (data / "lake" / "trades").unlink()
                 await until(lambda: ids_in_lake(data) == [1], "the second try")
@@ -186,7 +190,7 @@ def ids_in_lake(data: Path) -> list[int]:
 class TestTidy:
     """The child that seals; also a command that a person may give at any time."""
 
-    def tidy(self, data: Path, *segments: Path, days: int = 100_000) -> int:
+    def tidy(self, data: Path, *segments: Path, days: int = FOR_EVER) -> int:
         return main(["tidy", "--data", str(data), f"--days={days}", "--bytes=1000000000", *map(str, segments)])
 
     def test_the_newest_segment_stays(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +219,7 @@ class TestTidy:
         """The child of a master that was killed may be at work when its successor's begins."""
         older = write_segment(data / "journal", 1, [batch(1)])
         write_segment(data / "journal", 2, [batch(2)], {STREAM: 1})
-        command = [sys.executable, "-m", "master", "tidy", "--data", str(data), "--days=100000", "--bytes=1000000000", str(older)]
+        command = [sys.executable, "-m", "master", "tidy", "--data", str(data), f"--days={FOR_EVER}", "--bytes=1000000000", str(older)]
         with (data / "tidy.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with subprocess.Popen(command) as second:

@@ -38,7 +38,7 @@ def test_never_crossed_and_always_positive(symbol: str, seed: str, steps: int, b
 def test_changes_are_exactly_what_the_trades_took(symbol: str, seed: str) -> None:
     m = market(symbol, seed)
     mirror = dict(m.book.levels)
-    for number in range(300):
+    for number in range(120):
         before = dict(mirror)
         best = {True: -m.book.asks[-1], False: m.book.bids[-1]}
         sequence, last = m.sequence, m.trades[-1]

@@ -63,12 +63,13 @@ async def test_the_rate_is_kept() -> None:
         loop = asyncio.get_running_loop()
         before, began = events(sim), loop.time()
         await eventually(lambda: loop.time() - began > 0.6)
-        assert 1600 < (events(sim) - before) / (loop.time() - began) < 2400
+        assert 1700 < (events(sim) - before) / (loop.time() - began) < 2300
 
 
 def events(sim: Simulator) -> int:
+    """Those that were, and those a busy machine gave up."""
     stats: dict[str, Any] = sim.stats()["binance"]
-    return int(stats["trades"] + stats["changes"])
+    return int(stats["trades"] + stats["changes"] + stats["given_up"])
 
 
 async def test_pause_stops_the_market_and_resume_goes_on() -> None:
@@ -86,8 +87,8 @@ async def test_pause_stops_the_market_and_resume_goes_on() -> None:
 
 async def test_a_slow_reader_is_cut_off_and_harms_nobody() -> None:
     facts = {"binance": {"queue": 20_000}}
-    streams = "/".join(f"{name}usdt@depth@100ms/{name}usdt@trade" for name in ("btc", "eth", "xrp"))
-    async with simulator.serve(["binance"], rate=30_000, facts=facts) as sim, connect(sim, TRADES) as reader:
+    streams = "/".join(f"{name}usdt@depth@100ms/{name}usdt@trade/{name}usdt@bookTicker" for name in ("btc", "eth", "xrp"))
+    async with simulator.serve(["binance"], rate=60_000, facts=facts) as sim, connect(sim, TRADES) as reader:
         host, port = sim.url.removeprefix("http://").split(":")
         lazy = socket.socket()
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

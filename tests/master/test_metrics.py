@@ -1,0 +1,104 @@
+"""What the master says of itself: /health for people and checks, /metrics for Prometheus; both from the same objects."""
+
+from pathlib import Path
+from time import time_ns
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
+
+from adapters.events import Ticker
+from master.api import application
+from master.ingest import Ingest, Tally
+from master.journal import Journal, recover
+from master.metrics import Vitals
+from master.protocol import Receiver
+from tests.master.making import STREAM, batch, trade
+from tests.master.running import collector, running
+
+
+def samples(exposition: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """As Prometheus itself reads it."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+    }
+
+
+async def test_over_http(tmp_path: Path) -> None:
+    now = time_ns() // 1000
+    events = [trade(1, received=now), trade(2, received=now), Ticker("okx", "BTC/USDT", None, now - 5_000_000)]
+    async with running(tmp_path / "data") as master, collector(master, STREAM) as one:
+        await one.send(batch(1, *events))
+        await one.acked(STREAM, 1)
+        health = await master.health()
+        found = samples(await master.metrics())
+    assert health["status"] == "ok"
+    assert health["trouble"] is None
+    assert (health["stored"], health["connections"], health["collectors"]) == (3, 1, ["host-0"])
+    assert (health["exchanges"]["kraken"]["trade"], health["exchanges"]["okx"]["ticker"]) == (2, 1)
+    assert 0 <= health["exchanges"]["kraken"]["age"] < 5 <= health["exchanges"]["okx"]["age"]
+    assert health["journal"]["pending"] == 0
+    assert found["master_up", ()] == 1
+    assert found["master_connections", ()] == 1
+    assert found["master_stored_events_total", ()] == 3
+    assert found["master_events_total", (("exchange", "kraken"), ("type", "trade"))] == 2
+    assert found["master_last_received_seconds", (("exchange", "kraken"),)] == pytest.approx(now / 1e6)
+    assert found["master_journal_bytes", ()] == health["journal"]["bytes"] > 0
+
+
+async def test_http_says_what_it_sends(tmp_path: Path) -> None:
+    async with running(tmp_path / "data") as master, aiohttp.ClientSession(f"http://127.0.0.1:{master.http_port}") as session:
+        async with session.get("/metrics") as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        async with session.get("/health") as answer:
+            assert (answer.status, answer.content_type) == (200, "application/json")
+        async with session.get("/nothing") as answer:
+            assert answer.status == 404
+
+
+class TestVitals:
+    @pytest.fixture
+    async def parts(self, tmp_path: Path) -> tuple[Ingest, Vitals]:
+        ingest = Ingest("key", Receiver(), tmp_path / "dead")
+        journal = Journal(tmp_path, recover(tmp_path), ingest.committed, lambda _: None, roll_bytes=1 << 20, roll_seconds=60)
+        journal.close()
+        return ingest, Vitals(ingest, journal)
+
+    async def test_trouble_is_what_a_check_must_see(self, parts: tuple[Ingest, Vitals]) -> None:
+        ingest, vitals = parts
+        ingest.trouble = "no space left"
+        assert vitals.health()["status"] == "failing"
+        assert vitals.health()["trouble"] == "no space left"
+        assert samples(vitals.exposition().decode())["master_up", ()] == 0
+        async with TestClient(TestServer(application(vitals))) as client, client.get("/health") as answer:
+            assert answer.status == 503
+
+    async def test_refusals_by_reason(self, parts: tuple[Ingest, Vitals]) -> None:
+        ingest, vitals = parts
+        ingest.refused.update({"login": 2, "damaged": 1})
+        found = samples(vitals.exposition().decode())
+        assert found["master_refused_total", (("reason", "login"),)] == 2
+        assert found["master_refused_total", (("reason", "damaged"),)] == 1
+
+    async def test_odd_names_are_escaped(self, parts: tuple[Ingest, Vitals]) -> None:
+        """A collector in another language may call an exchange what it likes."""
+        ingest, vitals = parts
+        name = 'a "b"\\c\nd'
+        ingest.exchanges[name] = Tally({"Trade": 1}, 1)  # type: ignore[arg-type]
+        assert samples(vitals.exposition().decode())["master_events_total", (("exchange", name), ("type", "trade"))] == 1
+
+    async def test_two_masters_in_one_process_do_not_share(self, parts: tuple[Ingest, Vitals], tmp_path: Path) -> None:
+        """Each has a registry of its own."""
+        ingest, vitals = parts
+        ingest.stored = 7
+        (tmp_path / "other").mkdir()
+        journal = Journal(
+            tmp_path / "other", recover(tmp_path / "other"), lambda _: None, lambda _: None, roll_bytes=1, roll_seconds=60
+        )
+        journal.close()
+        other = Vitals(Ingest("key", Receiver(), tmp_path), journal)
+        assert samples(other.exposition().decode())["master_stored_events_total", ()] == 0
+        assert samples(vitals.exposition().decode())["master_stored_events_total", ()] == 7
