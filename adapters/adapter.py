@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from adapters.book import BookOptions, BookState, BookSync
-from adapters.effects import Answer, Connect, Effect, Fetch, Reconnect, Send
+from adapters.effects import Answer, Connect, Effect, Fetch, Priority, Reconnect, Send
 from adapters.errors import AdapterError, FetchError, FrameError, NumberError
 from adapters.events import CHANNELS, Channel, Trade
 from adapters.handler import Handler
@@ -279,7 +280,8 @@ class ExchangeAdapter(ABC):
             book.expect_by(_NEVER)
             return
         if self.venue.book.source == "rest":
-            self.live.effect(self.book_request(book.native))
+            priority = Priority.FIRST if book.state is BookState.WAITING else Priority.RESYNC
+            self.live.effect(replace(self.book_request(book.native), priority=priority))
         else:
             self._requests += 1
             end = self.unsubscribe("orderbooks", [book.native], str(self._requests))

@@ -156,7 +156,7 @@ def test_a_book_is_asked_for_at_its_first_change_and_continues_its_snapshot() ->
     driver = Driver(Binance, [("orderbooks", BTC)], DELTAS)
     (fetch,) = of(driver.hear(depth(99, 101, b=[["10.0", "7"]])), Fetch)
     assert fetch.request.url == "https://api.binance.com/api/v3/depth?symbol=BTCUSDT&limit=1000"
-    assert fetch.weight == 5
+    assert fetch.weight == 50
     (base,) = of(driver.answer(("book", "BTCUSDT"), SNAPSHOT), Book)
     assert base.bids == [("10.0", "7"), ("9.0", "2")]
     assert base.sequence == 101

@@ -16,53 +16,19 @@ from simulator.server import Clock
 from simulator.venue import Call
 from tests.simulator.test_instruments import DIALECTS
 
-WORDS = [
-    "subscribe",
-    "unsubscribe",
-    "SUBSCRIBE",
-    "UNSUBSCRIBE",
-    "SET_PROPERTY",
-    "GET_PROPERTY",
-    "LIST_SUBSCRIPTIONS",
-    "ping",
-    "combined",
-    "book",
-    "trade",
-    "ticker",
-    "ohlc",
-    "instrument",
-    "books",
-    "trades",
-    "books5",
-    "btcusdt@trade",
-    "BTC/USD",
-    "BTC-USDT",
-    "/market/match:BTC-USDT",
-    "/market/ticker:all",
-    "/market/candles:BTC-USDT_1min",
-    "@",
-    ":",
-    "/",
-    "",
-]
-KEYS = [
-    "method",
-    "params",
-    "id",
-    "req_id",
-    "op",
-    "args",
-    "channel",
-    "instId",
-    "symbol",
-    "depth",
-    "interval",
-    "event_trigger",
-    "snapshot",
-    "type",
-    "topic",
-    "response",
-]
+
+def words(text: str) -> list[str]:
+    return [*text.split(), ""]
+
+
+WORDS = words("""
+    subscribe unsubscribe SUBSCRIBE UNSUBSCRIBE SET_PROPERTY GET_PROPERTY LIST_SUBSCRIPTIONS ping combined book trade ticker
+    ohlc instrument books trades books5 btcusdt@trade BTC/USD BTC-USDT /market/match:BTC-USDT /market/ticker:all
+    /market/candles:BTC-USDT_1min @ : /
+""")
+KEYS = words("""
+    method params id req_id op args channel instId symbol depth interval event_trigger snapshot type topic response
+""")
 keys = st.sampled_from(KEYS)
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(WORDS) | st.text(max_size=5)
 values = st.recursive(
@@ -112,66 +78,17 @@ def test_nothing_a_client_says_breaks_an_exchange(name: str, message: str, binar
         EXCHANGES[name].unsubscribe(made, key)
 
 
-PATHS = [
-    "api/v3/depth",
-    "api/v3/trades",
-    "api/v3/aggTrades",
-    "api/v3/klines",
-    "api/v3/historicalTrades",
-    "api/v3/exchangeInfo",
-    "0/public/Trades",
-    "0/public/OHLC",
-    "0/public/Depth",
-    "0/public/Ticker",
-    "0/public/AssetPairs",
-    "api/v5/market/books",
-    "api/v5/market/history-trades",
-    "api/v5/market/candles",
-    "api/v5/public/instruments",
-    "api/v1/market/orderbook/level2_100",
-    "api/v1/market/candles",
-    "api/v1/market/histories",
-    "api/v2/symbols",
-    "nonsense",
-]
-NAMES = [
-    "symbol",
-    "symbols",
-    "limit",
-    "fromId",
-    "startTime",
-    "endTime",
-    "interval",
-    "pair",
-    "since",
-    "count",
-    "instId",
-    "sz",
-    "after",
-    "before",
-    "type",
-    "bar",
-    "instType",
-    "startAt",
-    "endAt",
-]
-VALUES = [
-    "BTCUSDT",
-    "BTC-USDT",
-    "XBTUSD",
-    "0",
-    "-1",
-    "5",
-    "99999999999999999999",
-    "x",
-    "1m",
-    "1min",
-    "SPOT",
-    "[",
-    '["BTCUSDT"]',
-    "é",
-    "",
-]
+PATHS = words("""
+    api/v3/depth api/v3/trades api/v3/aggTrades api/v3/klines api/v3/historicalTrades api/v3/exchangeInfo 0/public/Trades
+    0/public/OHLC 0/public/Depth 0/public/Ticker 0/public/AssetPairs api/v5/market/books api/v5/market/history-trades
+    api/v5/market/candles api/v5/public/instruments api/v1/market/orderbook/level2_100 api/v1/market/candles
+    api/v1/market/histories api/v2/symbols nonsense
+""")
+NAMES = words("""
+    symbol symbols limit fromId startTime endTime interval pair since count instId sz after before type bar instType startAt
+    endAt
+""")
+VALUES = words('BTCUSDT BTC-USDT XBTUSD 0 -1 5 99999999999999999999 x 1m 1min SPOT [ ["BTCUSDT"] é')
 paths = st.sampled_from(PATHS)
 queries = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES), max_size=5)
 
