@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.live import Live
 
 from collector.embed import Queue
-from collector.metrics import counts, exchanges_of
+from collector.metrics import exchanges_of
 from collector.plan import ExchangePlan, plan
 from collector.settings import Settings
 from collector.table import Rates, render
-from collector.worker import WorkerState, running
+from collector.worker import WorkerState, counts, running
 
 REDRAW_EVERY = 0.5
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
@@ -11,13 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from collector.worker import WorkerState
-
-if TYPE_CHECKING:
-    from collector.supervisor import Worker
-
-Count = tuple[str, str, str]
-"""Exchange ("" for the whole process), what is counted, and its label."""
+from collector.supervisor import Worker
+from collector.worker import Count, WorkerState, counts
 
 EVENT_COUNTS = ("trades", "orderbooks", "deltas", "tickers")
 STARTING = 30.0
@@ -31,17 +26,6 @@ _SINGLE = {
     "stray": "Data of markets nobody asked for",
     "repeated": "Trades that came twice, told once",
 }
-
-
-def counts(state: WorkerState) -> Counter[Count]:
-    """Everything of a worker's state that only ever rises."""
-    total: Counter[Count] = Counter({(name, "acked", ""): number for name, number in state.acked.items()})
-    total.update({("", "losses", reason): number for reason, number in state.losses.items()})
-    for exchange in state.exchanges:
-        total.update({(exchange.name, "events", channel): number for channel, number in exchange.events.items()})
-        total.update({(exchange.name, "errors", kind): number for kind, number in exchange.errors.items()})
-        total.update({(exchange.name, what, ""): getattr(exchange, what) for what in _SINGLE})
-    return total
 
 
 def exchanges_of(states: Iterable[WorkerState], totals: Counter[Count]) -> dict[str, dict[str, Any]]:
@@ -79,7 +63,7 @@ def _entry(name: str, totals: Counter[Count]) -> dict[str, Any]:
 class Picture(Collector):
     """Of all workers, whenever it is asked."""
 
-    def __init__(self, workers: "list[Worker]") -> None:
+    def __init__(self, workers: list[Worker]) -> None:
         self._workers = workers
         self._started = monotonic()
         self._registry = CollectorRegistry()

@@ -94,7 +94,11 @@ class Pending:
             self._tell_missing()
         if pressure is Pressure.NONE and was is not Pressure.NONE:
             torn, self._torn = self._torn, {}
-            self.events += [event for (kind, *market), event in self._latest.items() if tuple(market) not in torn]
+            for (kind, *market), event in self._latest.items():
+                if kind is Book and tuple(market) in torn:  # a newer and whole one follows
+                    self.counts["conflated books"] += 1
+                else:
+                    self.events.append(event)
             self._latest.clear()
             for (_, symbol), republish in torn.items():
                 republish(symbol)

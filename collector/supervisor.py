@@ -20,8 +20,7 @@ from aiomultiprocess.types import Unit
 from msgspec.structs import replace
 
 from collector.limits import Backoff
-from collector.metrics import Count, counts
-from collector.worker import DRAIN_WITHIN, Assignment, WorkerState, decode_state, work
+from collector.worker import DRAIN_WITHIN, Assignment, Count, WorkerState, counts, decode_state, work
 from master.log import logger
 
 log = logger("supervisor")

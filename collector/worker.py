@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from logging import DEBUG, INFO
@@ -51,6 +52,24 @@ class WorkerState(Struct):
     waiting_bytes: int = 0
     master_connections: int = 0
     losses: dict[str, int] = {}
+
+
+Count = tuple[str, str, str]
+"""Exchange ("" for the whole process), what is counted, and its label."""
+
+RISING = ("gaps", "frames", "sessions", "refused", "stray", "repeated")
+"""The fields of an ExchangeState that are single counts."""
+
+
+def counts(state: WorkerState) -> Counter[Count]:
+    """Everything of a worker's state that only ever rises."""
+    total: Counter[Count] = Counter({(name, "acked", ""): number for name, number in state.acked.items()})
+    total.update({("", "losses", reason): number for reason, number in state.losses.items()})
+    for exchange in state.exchanges:
+        total.update({(exchange.name, "events", channel): number for channel, number in exchange.events.items()})
+        total.update({(exchange.name, "errors", kind): number for kind, number in exchange.errors.items()})
+        total.update({(exchange.name, what, ""): getattr(exchange, what) for what in RISING})
+    return total
 
 
 decode_state: msgspec.json.Decoder[WorkerState] = msgspec.json.Decoder(WorkerState)

@@ -100,7 +100,9 @@ def _tidy(options: argparse.Namespace) -> int:
         newest = [path.name for path in segments_in(options.data / "journal")[-1:]]
         for segment in options.segments:
             if segment.name in newest:
-                print(f"{segment}: the newest segment stays; it has every stream's mark, and may be written to", file=sys.stderr)
+                print(
+                    f"{segment}: the newest segment stays; it has every stream's mark, and may be written to", file=sys.stderr
+                )
             elif segment.exists():
                 seal(segment, lake)
         oldest = datetime.now(UTC) - timedelta(days=options.days)

@@ -8,6 +8,7 @@ segment from the journal as long as the segment is there, and from Parquet once 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,6 +30,8 @@ _LEVELS = pa.list_(
     pa.struct([("price", pa.float64()), ("amount", pa.float64()), ("price_text", pa.string()), ("amount_text", pa.string())])
 )
 _POSITION_BITS = 32
+MIN_FREE = 2 << 30
+"""Bytes of the disk that are left to others, whatever retention allows."""
 _events = msgspec.json.Decoder(list[Event])
 
 
@@ -186,11 +189,12 @@ def _by_day(data: pa.Table, otherwise: int) -> list[tuple[str, pa.Table]]:
     return [(str(day), data.filter(pc.equal(days, day))) for day in pc.unique(days)]
 
 
-def expire(lake: Path, *, oldest_day: str, max_bytes: int) -> int:
-    """Remove the days before `oldest_day` (YYYY-MM-DD), then the oldest files until `max_bytes` hold the rest: files gone."""
+def expire(lake: Path, *, oldest_day: str, max_bytes: int, min_free: int = MIN_FREE) -> int:
+    """Remove days before `oldest_day` (YYYY-MM-DD); then the oldest files, until the rest has at most `max_bytes` and the disk
+    `min_free` bytes to spare: files gone."""
     files = sorted(lake.glob("*/date=*/*.parquet"), key=lambda path: (path.parent.name, path.name))
     sizes = {path: path.stat().st_size for path in files}
-    excess = sum(sizes.values()) - max_bytes
+    excess = max(sum(sizes.values()) - max_bytes, min_free - disk_usage(lake).free)
     gone = 0
     for path in files:
         if path.parent.name.removeprefix("date=") >= oldest_day and excess <= 0:

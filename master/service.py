@@ -97,7 +97,9 @@ def _claim(data: Path, stack: AsyncExitStack) -> Path:
 
 
 def _unusable(place: Path | str, error: OSError) -> StartError:
-    return StartError(f"{place}: cannot be used ({error.strerror}); make it readable and writable, or give --data another directory")
+    return StartError(
+        f"{place}: cannot be used ({error.strerror}); make it readable and writable, or give --data another directory"
+    )
 
 
 def _bind(key: str, host: str, port: int, stack: AsyncExitStack) -> socket:

@@ -1,6 +1,7 @@
 """What happens to events when they cannot go out: views are conflated, trades dropped and told, books begin anew; all is counted."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import strategies as st
@@ -176,15 +177,23 @@ class Markets(RuleBasedStateMachine):
         self.pending.put(book(self.number, symbol), self.republish)
         self.put.append(book(self.number, symbol))
 
-    @rule(make=st.sampled_from([trade, delta, book, ticker, liquidation]), symbol=st.sampled_from([BTC, ETH]))
-    def tell(self, make: type, symbol: str) -> None:
-        self.number += 1
-        event = make(self.number, symbol)
-        self.put.append(event)
-        self.pending.put(event, self.republish)
+    @rule(
+        makes=st.lists(st.sampled_from([trade, delta, book, ticker, liquidation]), min_size=1, max_size=12),
+        symbol=st.sampled_from([BTC, ETH]),
+    )
+    def tell(self, makes: list[Callable[[int, str], Event]], symbol: str) -> None:
+        for make in makes:
+            self.number += 1
+            event = make(self.number, symbol)
+            self.put.append(event)
+            self.pending.put(event, self.republish)
 
-    @rule(pressure=st.sampled_from(Pressure))
-    def press(self, pressure: Pressure) -> None:
+    @rule()
+    def squeeze(self) -> None:
+        self.pending.set_pressure(FULL)
+
+    @rule(pressure=st.sampled_from([SOME, NONE]))
+    def ease(self, pressure: Pressure) -> None:
         self.pending.set_pressure(pressure)
 
     @rule()
@@ -210,7 +219,8 @@ class Markets(RuleBasedStateMachine):
         dropped = sum(count for name, count in self.pending.counts.items() if name.startswith("dropped"))
         assert dropped == sum(int(gap.reason.split()[1]) for gap in gaps(self.out))
         went_in, came_out = Counter(map(type, self.put)), Counter(map(type, self.out))
-        assert came_out[Ticker] + self.pending.counts["conflated tickers"] == went_in[Ticker]
+        for view, name in ((Ticker, "tickers"), (Book, "books")):
+            assert came_out[view] + self.pending.counts[f"conflated {name}"] == went_in[view]
 
     def trades_are_out_or_told(self, mine: list[Event], out: list[Event], kind: type, channel: str) -> None:
         told: list[str] = []
