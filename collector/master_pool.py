@@ -49,7 +49,7 @@ class MasterPool:
     """Owns the Outbox of this process and gets it to the master."""
 
     def __init__(self, url: str, key: str, worker: str, connections: int) -> None:
-        self.outbox = Outbox(connections, self._wake)
+        self.outbox = Outbox(connections, self.wake)
         self._boot = time_ns() // 1000
         self._links = [_Link(index, self, url, key, worker) for index in range(connections)]
         self._said: str | None = None
@@ -69,7 +69,8 @@ class MasterPool:
             for link in self._links:
                 tasks.create_task(link.run())
 
-    def _wake(self, lane: Lane) -> None:
+    def wake(self, lane: Lane) -> None:
+        """This lane may have something to send, wherever it is."""
         for link in self._links:
             if lane in link.lanes:
                 link.wake.set()
@@ -172,6 +173,7 @@ class _Link:
         welcome = self._expect(Welcome, await socket.recv())
         for lane in outbox.lanes:
             outbox.acked(lane, lane.sender.acked(welcome.streams.get(lane.sender.name, 0)))
+            self._pool.wake(lane)
 
     def _expect(self, kind: type[Expected], frame: str | bytes) -> Expected:
         message = decode_control(frame)
@@ -210,8 +212,9 @@ class _Link:
             for name, seq in message.streams.items():
                 if name in lanes:
                     self._pool.outbox.acked(lanes[name], lanes[name].sender.acked(seq))
+                    self._pool.wake(lanes[name])
         elif isinstance(message, Nak) and message.stream in lanes:
             lanes[message.stream].sender.nak(message.want)
+            self._pool.wake(lanes[message.stream])
         elif isinstance(message, Refused):
             raise ControlError(message.reason)
-        self.wake.set()

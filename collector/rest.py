@@ -38,7 +38,7 @@ class RestClient:
         self._route = route
         self._weight = Window(limits.weight, share)
         self._queue: list[tuple[int, int, Fetch, Reply, object]] = []
-        self._waiting: set[tuple[object, tuple[str, ...]]] = set()
+        self._waiting: dict[tuple[object, tuple[str, ...]], int] = {}
         self._order = count()
         self._wake = asyncio.Event()
         self._random = Random()  # noqa: S311 (jitter)
@@ -46,15 +46,15 @@ class RestClient:
     def ask(self, fetch: Fetch, reply: Reply, asker: object) -> None:
         if (asker, fetch.key) in self._waiting:
             return
-        self._waiting.add((asker, fetch.key))
-        heappush(self._queue, (int(fetch.priority), next(self._order), fetch, reply, asker))
+        self._waiting[asker, fetch.key] = number = next(self._order)
+        heappush(self._queue, (int(fetch.priority), number, fetch, reply, asker))
         self._wake.set()
 
     def forget(self, asker: object) -> None:
         """Nobody waits for this asker's answers any more."""
         self._queue = [entry for entry in self._queue if entry[4] is not asker]
         self._queue.sort()
-        self._waiting = {each for each in self._waiting if each[0] is not asker}
+        self._waiting = {each: number for each, number in self._waiting.items() if each[0] is not asker}
 
     async def fetch(self, fetch: Fetch) -> Answer:
         """One fetch, awaited. Raises FetchError."""
@@ -75,7 +75,7 @@ class RestClient:
                 task = tasks.create_task(self._serve(*entry))
                 task.add_done_callback(lambda _: slots.release())
 
-    async def _next(self) -> tuple[Fetch, Reply, object]:
+    async def _next(self) -> tuple[int, Fetch, Reply, object]:
         """The most urgent fetch, as soon as its weight may be spent."""
         while True:
             while not self._queue:
@@ -84,16 +84,16 @@ class RestClient:
             fetch = self._queue[0][2]
             delay = self._weight.delay(monotonic(), fetch.weight)
             if delay == 0.0:
-                _, _, fetch, reply, asker = heappop(self._queue)
+                _, number, fetch, reply, asker = heappop(self._queue)
                 self._weight.spend(monotonic(), fetch.weight)
-                return fetch, reply, asker
+                return number, fetch, reply, asker
             # A little jitter: other processes behind this address wait for the same window.
             await asyncio.sleep(delay + self._random.uniform(0.0, 0.05))
 
-    async def _serve(self, fetch: Fetch, reply: Reply, asker: object) -> None:
+    async def _serve(self, number: int, fetch: Fetch, reply: Reply, asker: object) -> None:
         answer = await self._ask_venue(fetch)
-        if (asker, fetch.key) in self._waiting:
-            self._waiting.discard((asker, fetch.key))
+        if self._waiting.get((asker, fetch.key)) == number:  # else it was forgotten, and perhaps asked anew
+            del self._waiting[asker, fetch.key]
             reply(answer)
 
     async def _ask_venue(self, fetch: Fetch) -> Answer | FetchError:
@@ -105,9 +105,11 @@ class RestClient:
                 headers=request.headers,
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT),
             ) as response:
-                if (response.content_length or 0) > MAX_BODY:
-                    return FetchError(f"{request.url}: an answer of {response.content_length} bytes")
-                body = await response.read()
+                body = bytearray()
+                async for part in response.content.iter_any():
+                    body += part
+                    if len(body) > MAX_BODY:
+                        return FetchError(f"{request.url}: an answer of more than {MAX_BODY} bytes")
                 received = time_ns() // 1000
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return FetchError(f"{request.url}: {type(error).__name__} {error}".rstrip())
@@ -115,7 +117,7 @@ class RestClient:
             self._block(response.headers.get("Retry-After"), request.url)
         if response.status >= 400:
             return FetchError(f"{request.url}: HTTP {response.status} {body[:120].decode(errors='replace')}")
-        return Answer(response.status, body, received)
+        return Answer(response.status, bytes(body), received)
 
     def _block(self, retry_after: str | None, url: str) -> None:
         asked = float(retry_after) if retry_after and retry_after.isdecimal() else _DEFAULT_BLOCK

@@ -194,7 +194,7 @@ def expire(lake: Path, *, oldest_day: str, max_bytes: int, min_free: int = MIN_F
     `min_free` bytes to spare: files gone."""
     files = sorted(lake.glob("*/date=*/*.parquet"), key=lambda path: (path.parent.name, path.name))
     sizes = {path: path.stat().st_size for path in files}
-    excess = max(sum(sizes.values()) - max_bytes, min_free - disk_usage(lake).free)
+    excess = max(sum(sizes.values()) - max_bytes, min_free - disk_usage(lake.parent).free)
     gone = 0
     for path in files:
         if path.parent.name.removeprefix("date=") >= oldest_day and excess <= 0:

@@ -19,7 +19,7 @@ from simulator.server import serve
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; bad arguments end the program with one line and code 2."""
     parser = argparse.ArgumentParser(prog="python -m simulator", description=__doc__, epilog=f"faults: {GRAMMAR}")
-    parser.add_argument("--exchange", action="append", metavar="NAME", choices=tuple(VENUES), help="repeatable; default all")
+    parser.add_argument("--exchange", nargs="+", action="extend", metavar="NAME", choices=tuple(VENUES), help="default: all")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=_port, default=9000, help="0 lets the system choose")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same markets")

@@ -49,7 +49,7 @@ class Binance:
         connects=300, connect_window=300.0, messages=5, message_window=1.0, controls=True, topics=1024,
         rest=6000, rest_window=60.0, session=86_400.0, ping=20.0, pong=60.0,
     )  # fmt: skip
-    blanks: ClassVar[float] = 0.05
+    blanks: ClassVar[float] = 0.0
     checksum: ClassVar[re.Pattern[bytes] | None] = None
 
     def __init__(self, exchange: Exchange) -> None:

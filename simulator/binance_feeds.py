@@ -33,6 +33,8 @@ class BinanceFeed(Feed):
 
 
 class Trades(BinanceFeed):
+    """One frame a match, ids without a hole."""
+
     kind, notes = "trade", True
 
     def note(self, step: Step) -> Payloads:
@@ -47,6 +49,8 @@ class Trades(BinanceFeed):
 
 
 class AggregateTrades(BinanceFeed):
+    """One frame for all fills of a taker order at one price."""
+
     kind, notes = "trade", True
 
     def note(self, step: Step) -> Payloads:
@@ -79,7 +83,7 @@ class Depth(BinanceFeed):
 
     def flush(self, time: int) -> Payloads:
         dirty = self._dirty
-        if not any(dirty.keys):
+        if not dirty.keys:
             return NOTHING
         keys = sorted(dirty.keys, reverse=True)  # bids fall, then asks rise
         bids = self.rows([(key, dirty.keys[key]) for key in keys if key > 0])
@@ -112,6 +116,8 @@ class PartialDepth(BinanceFeed):
 
 
 class BookTicker(BinanceFeed):
+    """The best prices, when either has changed in price or size."""
+
     kind, notes = "view", True
     _best: tuple[int, ...] = ()
 
@@ -130,6 +136,8 @@ class BookTicker(BinanceFeed):
 
 
 class Ticker(BinanceFeed):
+    """The rolling day, each second when anything has changed."""
+
     kind = "ticker"
     _shown = 0
 
@@ -147,6 +155,8 @@ class Ticker(BinanceFeed):
 
 
 class MiniTicker(Ticker):
+    """The rolling day in short."""
+
     def render(self, time: int) -> str:
         day = day_of(self.market, time, self.unit)
         names = {"c": "lastPrice", "o": "openPrice", "h": "highPrice", "l": "lowPrice", "v": "volume", "q": "quoteVolume"}
@@ -155,6 +165,8 @@ class MiniTicker(Ticker):
 
 
 class Kline(CandleFeed, BinanceFeed):
+    """Candles each two seconds, and once more when they have closed."""
+
     def __init__(self, interval: str, name: str, market: Market, period: float, unit: int) -> None:
         BinanceFeed.__init__(self, name, market, period, unit)
         CandleFeed.__init__(self, name, market, MINUTES[interval], period)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
-from simulator.limits import RollingWindow as Window
+from simulator.limits import RollingWindow
 
 if TYPE_CHECKING:
     from simulator.feeds import Feed
@@ -36,13 +36,20 @@ def frame(payload: str | bytes, opcode: int | None = None) -> bytes:
 class Connection:
     """A WebSocket of a client.
 
-    number: which connection of its venue this is. messages, operations: the windows that count what the client sends.
+    number: which connection of its venue this is. limit: bytes of its send queue. messages, operations: the windows that
+    count what the client sends.
     feeds: its live subscriptions. names: all it asked for and was granted, also what stays silent.
     envelope: how payloads are wrapped for it (see Feed.wrap); one per connection where a venue numbers its frames.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, number: int, limit: int, messages: Window, operations: Window, now: float
+        self,
+        transport: asyncio.Transport,
+        number: int,
+        limit: int,
+        messages: RollingWindow,
+        operations: RollingWindow,
+        now: float,
     ) -> None:
         self.transport = transport
         self.number = number
@@ -60,7 +67,6 @@ class Connection:
         self.overflowed = False
         self.frames = self.frames_seen = 0
         self.closing = False
-        self.close_code: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._delay = 0.0  # seconds added to each frame (fault `slow`)
         self._muted = 0.0  # until when nothing is sent (fault `stall`)
@@ -73,7 +79,7 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         """Send a frame that is already made; a queue past its bound ends the connection abruptly."""
-        if self.closing:
+        if self.closing or self.transport.is_closing():  # uvloop raises where a client is already gone
             return
         if self._delay or self._muted:
             self._disturbed(data)
@@ -98,13 +104,12 @@ class Connection:
 
     def close(self, code: int, reason: str = "") -> None:
         """Close with a code: a close frame, then the end when the client answers it or the grace is over."""
-        if self.closing:
+        if self.closing or self.transport.is_closing():
             return
         self._muted = 0.0
         self.flush()
         self.transport.write(frame(code.to_bytes(2, "big") + reason.encode(), CLOSE))
         self.closing = True
-        self.close_code = code
         self._arm(CLOSE_GRACE, self.transport.abort)
 
     def abort(self) -> None:
@@ -122,7 +127,7 @@ class Connection:
     def flush(self) -> None:
         """Write the delayed frames that are due; all of them when the delay is over."""
         now = asyncio.get_running_loop().time()
-        while self._late and (self._late[0][0] <= now or not self._delay):
+        while self._late and not self.transport.is_closing() and (self._late[0][0] <= now or not self._delay):
             data = self._late.popleft()[1]
             self._late_bytes -= len(data)
             self.transport.write(data)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 REMEMBER = 60.0  # seconds a market stays alive after the last REST question, without listeners
 CATCH_UP = 0.1  # seconds of market time that are made up after a late turn; older ones are given up
 TURN = 0.02  # seconds a turn may take
+UPKEEP = 0.02  # seconds between two looks at the deadlines of the connections
 
 
 class Exchange:
@@ -45,6 +46,7 @@ class Exchange:
         self.limited: Counter[str] = Counter()
         self.seed = f"{seed}:{self.name}"
         self.random = Random(f"{self.seed}:flow")  # noqa: S311
+        self.identities = Random(f"{self.seed}:identities")  # noqa: S311  connection ids and tokens
         self.faults = Faults(self.name, f"{self.seed}:faults", self.venue.checksum, clock.stamp)
         self.closed_until = 0.0  # maintenance
         self._connects: dict[str, RollingWindow] = {}
@@ -55,6 +57,7 @@ class Exchange:
         self._weights: list[float] = []
         self._stale = True  # the two above are to be made anew
         self._chosen = 0.0
+        self._kept = 0.0
         self._numbers = 0
         self._debt = 0.0
 
@@ -251,6 +254,9 @@ class Exchange:
     def upkeep(self) -> None:
         """Keepalive and the ends that are due, for every connection."""
         now = self.clock.now()
+        if now - self._kept < UPKEEP:
+            return
+        self._kept = now
         seconds = self.faults.maintenance(now) if self.connections else None
         if seconds is not None:
             self.closed_until = now + seconds

@@ -162,8 +162,10 @@ class Faults:
         self.record(spec, str(spec.value) if spec.fault == "reject" else "")
 
     def clear(self) -> None:
-        """Disarm everything and end what stands."""
+        """Disarm everything and end what stands; a frame held back to be swapped goes out."""
         self._armed.clear()
+        for (connection, _), data in self._swapped.items():
+            connection.write(data)
         self._swapped.clear()
         self.rejected.clear()
         self.delay = 0.0

@@ -159,7 +159,7 @@ class Kraken:
         connection.send(orjson.dumps(answer).decode())
 
     def _status(self, connection: Connection, system: str) -> None:
-        identity = self.exchange.faults.random.getrandbits(64)  # above 2**63 at times, as recorded
+        identity = self.exchange.identities.getrandbits(64)  # above 2**63 at times, as recorded
         data = f'{{"version":"{VERSION}","system":"{system}","api_version":"v2","connection_id":{identity}}}'
         connection.send(f'{{"channel":"status","type":"update","data":[{data}]}}')
 

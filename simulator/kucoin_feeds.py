@@ -43,6 +43,8 @@ class KucoinFeed(Feed):
 
 
 class Match(KucoinFeed):
+    """One frame a match; times in nanoseconds."""
+
     kind, notes = "trade", True
     subject = "trade.l3match"
 

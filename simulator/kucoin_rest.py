@@ -72,7 +72,7 @@ class Rest:
 
     def _bullet(self, call: Call) -> object:
         now, facts = self.exchange.clock.now(), self.exchange.facts
-        token = f"2neAiuYv{self.exchange.faults.random.getrandbits(256):064x}"
+        token = f"2neAiuYv{self.exchange.identities.getrandbits(256):064x}"
         if len(self._tokens) >= TOKENS:
             self._tokens.pop(next(iter(self._tokens)))
         self._tokens[token] = now + (facts.token or 86_400.0)

@@ -172,6 +172,7 @@ class Market:
             self._take(time, changes, trades)
         elif draw < MARKET_ORDERS + self._blanks:
             self.sequence += 1
+            self._undo.append((0, 0))
             changes.append((0, 0))
         else:
             self._quote(changes)

@@ -21,7 +21,6 @@ from simulator.venue import Answer, Call
 
 TICK = 0.005  # seconds between two turns of the clockwork
 MAX_MESSAGE = 1 << 20  # bytes of a client's message
-WEBSOCKET = {"websocket"}
 
 
 class Clock:
@@ -70,15 +69,17 @@ class Simulator:
         self.app.router.add_route("*", "/{path:.*}", self._handle)
 
     def arm(self, spec: str) -> None:
-        """Arm a fault now: `binance:gap`, `*:drop=1012@30` (see faults)."""
+        """Arm a fault now: `binance:gap`, `*:drop=1012@30` (see faults). With `*` it is armed wherever it can be."""
         parsed = parse(spec, tuple(self.exchanges))
-        wanted = self.exchanges.values() if parsed.exchange == "*" else [self.exchanges[parsed.exchange]]
+        wanted = list(self.exchanges.values()) if parsed.exchange == "*" else [self.exchanges[parsed.exchange]]
+        refusals: list[ValueError] = []
         for exchange in wanted:
             try:
                 exchange.arm(parsed)
-            except ValueError:
-                if parsed.exchange != "*":  # where a fault is ordered everywhere, it is everywhere it can be
-                    raise
+            except ValueError as error:
+                refusals.append(error)
+        if len(refusals) == len(wanted):
+            raise refusals[0]
 
     def clear(self) -> None:
         """Disarm every fault and end those that hold."""
@@ -166,7 +167,7 @@ class Simulator:
         exchange, call = self._route(request)
         if exchange is None:
             return web.json_response({"error": f"no simulated exchange at {call.host}{call.path}"}, status=404)
-        if request.headers.get("Upgrade", "").lower() in WEBSOCKET:
+        if request.headers.get("Upgrade", "").lower() == "websocket":
             refusal = exchange.refuse(call)
             return _response(refusal) if refusal else await self._websocket(exchange, request, call)
         return _response(await exchange.rest(call))

@@ -1,4 +1,9 @@
-"""What every venue file gives the simulator: facts as data, and five answers."""
+"""What a venue gives the simulator: facts as data, and its dialect.
+
+A new venue is a module with a class that fits `Venue`, and a line in the registry. Payloads that are bytes leave as binary
+frames (gzip, protobuf); an envelope of its own per connection lets `Feed.wrap` number frames or name channels by
+connection; server-driven JSON pings belong in `upkeep`.
+"""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ def demand(condition: object, what: str, output: object) -> None:
 class Checker:
     """Sees every output and rejects the first that breaks the contract.
 
-    `markets`: the truth, where what came in was true, only perhaps not complete and not in order; None where frames were made
-    to lie, so that only the form can be judged.
+    `truthful`: what came in was true, only perhaps not complete and not in order, so that every trade and every book is held
+    against the truth; where frames were made to lie, only the form can be judged.
     """
 
     def __init__(self, adapter: ExchangeAdapter, dialect: Dialect, *, truthful: bool = True) -> None:

@@ -367,7 +367,7 @@ class Kucoin(Registered):
             for name, rows, numbers in (("asks", move.asks, move.ask_numbers), ("bids", move.bids, move.bid_numbers))
         }
         if self.random.random() < 0.3:
-            sides["asks"].append(["0", "0", str(move.last)])  # a row that only moves the sequence on
+            sides["asks"].append(["0", self.random.choice(("0", "1")), str(move.last)])  # a row that only moves the sequence on
         sequences = {"sequenceStart": move.first, "sequenceEnd": move.last}
         topic = f"/market/level2:{market.native}"
         return self._on(topic, "trade.l2update", changes=sides, symbol=market.native, time=self.millis, **sequences)

@@ -112,9 +112,6 @@ class Dialect(ABC):
     def problems(self) -> list[Message]:
         """How the venue's REST says that it will not."""
 
-    def trade_id(self, number: int) -> str:
-        return str(number)
-
     def trade_number(self, identifier: str) -> int:
         return int(identifier)
 

@@ -260,7 +260,7 @@ class Line:
         sequence = self.market.sequence if self.rule.chain else None
         return Snapshot(self._levels(bids), self._levels(asks), sequence, None, self._checksum())
 
-    def _change(self, move: Move) -> Change:
+    def told_change(self, move: Move) -> Change:
         bids, asks = move.bids, move.asks
         if self.rule.truncates:
             before, self.told = self.told, self._window()
@@ -273,13 +273,13 @@ class Line:
         return Change(self._levels(bids), self._levels(asks), *sequences, None, self._checksum())
 
     def step(self, fault: str) -> None:
-        changes = [self._change(self.market.move())]
+        changes = [self.told_change(self.market.move())]
         if fault == "drop":
             changes = []
         elif fault == "repeat":
             changes *= self.random.choice((2, 3))
         elif fault == "swap":
-            changes.insert(0, self._change(self.market.move()))
+            changes.insert(0, self.told_change(self.market.move()))
         elif fault == "malform":
             changes[0] = Change([Level("x", "1")], [], changes[0].first, changes[0].last, changes[0].previous)
         for each in changes:
@@ -359,8 +359,8 @@ def test_without_a_fault_a_book_is_shown_at_every_step(rule: BookRule) -> None:
 def plant(rule: BookRule, mutate: Callable[[Change], Change]) -> Line:
     """A line on which one kind of damage is done to every change, unnoticed by any sequence."""
     line = Line(rule, 3)
-    honest = line._change
-    line._change = lambda move: mutate(honest(move))  # type: ignore[method-assign]
+    honest = line.told_change
+    line.told_change = lambda move: mutate(honest(move))  # type: ignore[method-assign]
     return line
 
 

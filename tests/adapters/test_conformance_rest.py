@@ -112,7 +112,7 @@ def test_a_book_comes_back_whatever_rest_answered_before(dialect: type[Dialect])
     world.run(10)
     for wrong in wrong_values(orjson.loads(bodies[0])):
         for native in world.dialect.markets:
-            world._take(world.adapter.fetched(("book", native), Answer(200, written(wrong), world.micros), world.now))
+            world.take(world.adapter.fetched(("book", native), Answer(200, written(wrong), world.micros), world.now))
         world.run(1)
     world.lose()
     world.recover(PATIENCE)

@@ -197,9 +197,8 @@ class TestHoles:
         session.sync()
         session.lose()
         gaps = of(session.reopen(), Gap)
-        assert {(gap.channel, gap.reason) for gap in gaps} == {
-            *(("trades", "disconnected"), ("tickers", "disconnected"), ("orderbooks", "disconnected"))
-        }
+        assert {gap.channel for gap in gaps} == {"trades", "tickers", "orderbooks"}
+        assert {gap.reason for gap in gaps} == {"disconnected"}
 
     def test_the_time_before_the_collector_started_is_a_hole(self) -> None:
         session = Session(TRADES, missing_since=EPOCH - 60_000_000)
@@ -256,9 +255,8 @@ class TestMissedMessages:
         session.say(trade("a"), ticker())
         heard = session.received
         gaps = of(self.missed(session), Gap)
-        assert {(gap.channel, gap.since, gap.until) for gap in gaps} == {
-            *(("trades", heard, session.received), ("tickers", heard, session.received))
-        }
+        assert {gap.channel for gap in gaps} == {"trades", "tickers"}
+        assert {(gap.since, gap.until) for gap in gaps} == {(heard, session.received)}
 
     def test_numbers_of_a_market_s_own_tell_by_themselves(self) -> None:
         session = live(TRADES)

@@ -1,5 +1,6 @@
 """When something may be done again: never more than a venue allows in any window, pauses that grow, and one probe at a time."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -56,7 +57,8 @@ class TestWindow:
     @given(rates, pauses)
     def test_never_waits_without_need(self, rate: Rate, pauses: list[float]) -> None:
         """What is made to wait would have gone above the part of the limit that is used."""
-        window, now, spent = Window(rate), 0.0, []
+        window, now = Window(rate), 0.0
+        spent: list[float] = []
         for pause in pauses:
             now += pause
             if window.delay(now) > 0:
@@ -194,4 +196,4 @@ class TestBreaker:
                 attempts.append(now)
                 breaker.failed(now)
         assert attempts
-        assert all(after - before >= 15 for before, after in zip(attempts, attempts[1:], strict=False))
+        assert all(after - before >= 15 for before, after in pairwise(attempts))

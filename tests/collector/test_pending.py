@@ -1,4 +1,4 @@
-"""What happens to events when they cannot go out: views are conflated, trades dropped and told, books begin anew; all is counted."""
+"""When events cannot go out: views are conflated, trades dropped and told, books begin anew; and all of it is counted."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -84,7 +84,9 @@ class TestFullPressure:
         pending.set_pressure(FULL)
         put(pending, trade(1), trade(2, ETH), liquidation(3), trade(4), trade(5, BTC, "okx"))
         pending.set_pressure(NONE)
-        assert [(gap.exchange, gap.symbol, gap.channel, gap.first_missing, gap.last_missing) for gap in gaps(pending.take())] == [
+        assert [
+            (gap.exchange, gap.symbol, gap.channel, gap.first_missing, gap.last_missing) for gap in gaps(pending.take())
+        ] == [
             (EXCHANGE, BTC, "trades", "1", "4"),
             (EXCHANGE, ETH, "trades", "2", "2"),
             (EXCHANGE, BTC, "liquidations", "L3", "L3"),
@@ -123,7 +125,8 @@ class TestFullPressure:
         assert pending.take() == [book(2)]
 
     def test_a_book_whose_changes_were_dropped_begins_anew_and_not_before_the_pressure_is_gone(self) -> None:
-        pending, republished = Pending(), []
+        pending = Pending()
+        republished: list[str] = []
         pending.set_pressure(FULL)
         for event in (delta(1), delta(2)):
             pending.put(event, republished.append)
@@ -163,7 +166,7 @@ def gaps(events: list[Event]) -> list[Gap]:
 
 
 class Markets(RuleBasedStateMachine):
-    """Whatever comes under whatever pressure: what went in went out, or is told, or was overtaken by a newer view; and counted."""
+    """Whatever comes under whatever pressure: what went in went out, or is told, or was overtaken by a newer view."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -222,12 +225,14 @@ class Markets(RuleBasedStateMachine):
         for view, name in ((Ticker, "tickers"), (Book, "books")):
             assert came_out[view] + self.pending.counts[f"conflated {name}"] == went_in[view]
 
-    def trades_are_out_or_told(self, mine: list[Event], out: list[Event], kind: type, channel: str) -> None:
+    def trades_are_out_or_told(
+        self, mine: list[Event], out: list[Event], kind: type[Trade | Liquidation], channel: str
+    ) -> None:
         told: list[str] = []
-        every = [event.id for event in mine if isinstance(event, kind)]  # type: ignore[attr-defined]
+        every = [event.id for event in mine if isinstance(event, kind)]
         for event in out:
             if isinstance(event, kind):
-                told.append(event.id)  # type: ignore[attr-defined]
+                told.append(event.id)
             elif isinstance(event, Gap) and event.channel == channel:
                 first, last = every.index(str(event.first_missing)), every.index(str(event.last_missing))
                 assert int(event.reason.split()[1]) == last - first + 1

@@ -38,6 +38,8 @@ from tests.waiting import PATIENCE, until, until_now
 
 KEY = "key of the tests"
 WORKER = "host-0"
+FOR_EVER = 100_000
+"""Days of retention."""
 
 Expected = TypeVar("Expected", bound=Struct)
 
@@ -79,7 +81,9 @@ class Address(Struct, frozen=True):
 
 
 def configuration(data: Path, **server: Any) -> dict[str, Any]:
-    return {"master": {"key": KEY}, "server": {"data": str(data), "port": 0, "http_port": 0, **server}}
+    """Of a master that keeps what these tests store, whose trades are all of one old day."""
+    usual = {"data": str(data), "port": 0, "http_port": 0, "retention_days": FOR_EVER}
+    return {"master": {"key": KEY}, "server": {**usual, **server}}
 
 
 def address(data: Path) -> Address | None:

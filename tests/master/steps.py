@@ -1,7 +1,7 @@
 """A crash between any two steps: a copy of a folder before and after every system call that touches files.
 
-Python's own profiling hook tells of each call into the operating system, so that the code under test needs no seams for this, and a
-step that is added later is seen as well. What a copy holds is what a killed process leaves behind.
+Python's own profiling hook tells of each call into the operating system, so that the code under test needs no seams for this,
+and a step that is added later is seen as well. What a copy holds is what a killed process leaves behind.
 """
 
 import shutil
@@ -13,7 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-_STEPS = frozenset({"open", "write", "writev", "fsync", "fdatasync", "close", "rename", "replace", "unlink", "ftruncate", "truncate"})
+_STEPS = frozenset(
+    {"open", "write", "writev", "fsync", "fdatasync", "close", "rename", "replace", "unlink", "ftruncate", "truncate"}
+)
 
 Contents = dict[str, bytes]
 
@@ -30,7 +32,11 @@ class Album:
         self._is_busy = threading.Lock()
 
     def look(self, _: FrameType, event: str, called: Any) -> None:
-        if event in ("c_call", "c_return") and getattr(called, "__name__", "") in _STEPS and self._is_busy.acquire(blocking=False):
+        if (
+            event in ("c_call", "c_return")
+            and getattr(called, "__name__", "") in _STEPS
+            and self._is_busy.acquire(blocking=False)
+        ):
             try:
                 self.copy()
             finally:
@@ -59,5 +65,5 @@ def copied_at_every_step(folder: Path, into: Path, beside: Callable[[], Any] = l
         yield album
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
     album.copy()

@@ -119,9 +119,19 @@ class GoesOnWhereItWas(Sender):
 
 
 def worlds_with(broken: type) -> Iterable[World]:
-    part = next(part for part, base in (("receiver", Receiver), ("sender", Sender), ("master", Master)) if issubclass(broken, base))
+    part = next(
+        part for part, base in (("receiver", Receiver), ("sender", Sender), ("master", Master)) if issubclass(broken, base)
+    )
     for seed in SEEDS:
         yield World(seed, **{part: broken})
+
+
+def sees_a_violation(world: World) -> bool:
+    try:
+        world.run()
+    except ViolationError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize(
@@ -139,6 +149,4 @@ def worlds_with(broken: type) -> Iterable[World]:
     ],
 )
 def test_a_broken_rule_is_seen(broken: type) -> None:
-    with pytest.raises(ViolationError):
-        for world in worlds_with(broken):
-            world.run()
+    assert any(sees_a_violation(world) for world in worlds_with(broken))

@@ -1,4 +1,4 @@
-"""The door for collectors, over real sockets: who is let in, what is acknowledged and when, and what becomes of all the rest."""
+"""The door for collectors, over real sockets: who is let in, what is acknowledged and when, and what becomes of the rest."""
 
 import asyncio
 import json
@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from websockets.exceptions import ConnectionClosed
 
 from master import ingest
 from master.auth import Opening, encode_opening, new_nonce, proof
@@ -90,7 +89,9 @@ class TestLogin:
             await one.say(Login(proof(key, "client", opening, challenge.nonce)))
             assert await refused(one) == NO
 
-    @pytest.mark.parametrize("frame", ["", "hello", "key=wrong&role=collector", f"key={KEY}&role=admin", "v=2&role=collector", b"\x00" * 50])
+    @pytest.mark.parametrize(
+        "frame", ["", "hello", "key=wrong&role=collector", f"key={KEY}&role=admin", "v=2&role=collector", b"\x00" * 50]
+    )
     async def test_so_does_a_first_frame_that_is_no_login(self, master: Address, frame: str | bytes) -> None:
         async with stranger(master) as one:
             await one.socket.send(frame)
@@ -141,7 +142,9 @@ class TestLogin:
             assert await one.closed() == 1009
 
     @pytest.mark.parametrize("says_something", [False, True])
-    async def test_whoever_is_silent_is_sent_away(self, master: Address, monkeypatch: pytest.MonkeyPatch, says_something: bool) -> None:
+    async def test_whoever_is_silent_is_sent_away(
+        self, master: Address, monkeypatch: pytest.MonkeyPatch, says_something: bool
+    ) -> None:
         monkeypatch.setattr(ingest, "LOGIN_WITHIN", 0.1)
         async with stranger(master) as one:
             if says_something:
@@ -316,7 +319,11 @@ class TestHoles:
             assert await again.hello(STREAM, oldest=5) == {STREAM: 1}
             await again.send(batch(5))
             await again.acked(STREAM, 5)
-        told = [msgspec.json.decode(event) for each in journal(data) for event in msgspec.json.decode(each.body, type=list[msgspec.Raw])]
+        told = [
+            msgspec.json.decode(event)
+            for each in journal(data)
+            for event in msgspec.json.decode(each.body, type=list[msgspec.Raw])
+        ]
         assert [event["type"] for event in told] == ["trade", "gap", "trade"]
         ((channel, reason, first, last),) = ask(data, "SELECT channel, reason, first_missing, last_missing FROM gaps")
         assert (channel, first, last) == ("delivery", "2", "4")
@@ -355,7 +362,19 @@ class TestDamage:
             encode_control(Hello(WORKER, 1, {"xyz": 1})),
             encode_control(Hello(WORKER, 1, {"00" * 16: 1})),
         ],
-        ids=["nothing", "zeros", "half a header", "magic", "unannounced", "unannounced and cut", "no text", "op", "welcome", "name", "head"],
+        ids=[
+            "nothing",
+            "zeros",
+            "half a header",
+            "magic",
+            "unannounced",
+            "unannounced and cut",
+            "no text",
+            "op",
+            "welcome",
+            "name",
+            "head",
+        ],
     )
     async def test_what_never_was_a_batch_ends_the_session_and_no_other(self, master: Address, frame: str | bytes) -> None:
         async with collector(master, STREAM) as one, collector(master, streams(1)[0]) as other:
@@ -366,7 +385,15 @@ class TestDamage:
 
     @pytest.mark.parametrize(
         ("body", "count"),
-        [(b"nonsense", 1), (b'[{"type":"dance"}]', 1), (b'[{"type":"trade"}]', 1), (b"[]", 1), (b"{}", 0), (b"[1]", 1), (b"\xff", 1)],
+        [
+            (b"nonsense", 1),
+            (b'[{"type":"dance"}]', 1),
+            (b'[{"type":"trade"}]', 1),
+            (b"[]", 1),
+            (b"{}", 0),
+            (b"[1]", 1),
+            (b"\xff", 1),
+        ],
     )
     async def test_a_batch_that_cannot_be_read_is_kept_aside_and_the_stream_goes_on(
         self, master: Address, data: Path, body: bytes, count: int

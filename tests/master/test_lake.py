@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -91,7 +92,8 @@ def expected(event: Struct) -> dict[str, Any]:
             value = datetime.fromtimestamp(value / 1e6, UTC).replace(tzinfo=None)
         if name in ("bids", "asks"):
             value = [
-                {"price": float(price), "amount": float(amount), "price_text": price, "amount_text": amount} for price, amount in value
+                {"price": float(price), "amount": float(amount), "price_text": price, "amount_text": amount}
+                for price, amount in value
             ]
         row[name] = value
     return row
@@ -171,7 +173,11 @@ class TestOddValues:
 
     @pytest.mark.parametrize("sealed", [False, True], ids=["journal", "parquet"])
     def test_a_number_that_is_none_is_kept_as_text(self, tmp_path: Path, sealed: bool) -> None:
-        odd = [Trade(*ABOUT, "1", "abc", "", "buy"), Ticker(*ABOUT, bid="1,5"), Book(*ABOUT, [("x", "1")], [], None)]
+        odd: list[Event] = [
+            Trade(*ABOUT, "1", "abc", "", "buy"),
+            Ticker(*ABOUT, bid="1,5"),
+            Book(*ABOUT, [("x", "1")], [], None),
+        ]
         keep(tmp_path, 1, *odd, trade(2))
         if sealed:
             seal_all(tmp_path)
@@ -290,7 +296,7 @@ class TestDamage:
         """A gap belongs to the days in which it came to be, not to the beginning of time."""
         path = self.damaged(tmp_path)
         seal(path, tmp_path / "lake")
-        expire(tmp_path / "lake", oldest_day="2025-11-26", max_bytes=1 << 30)
+        expire(tmp_path / "lake", oldest_day="2025-11-26", max_bytes=1 << 40, min_free=0)
         assert ask(tmp_path, "SELECT count(*) FROM gaps") == [(1,)]
 
     def test_a_segment_of_which_nothing_is_left(self, tmp_path: Path) -> None:
@@ -314,6 +320,10 @@ class TestDamage:
 
 
 class TestExpire:
+    @pytest.fixture(autouse=True)
+    def roomy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("master.lake.disk_usage", lambda _: SimpleNamespace(free=1 << 50))
+
     def lake(self, data: Path) -> list[Path]:
         for number in range(1, 5):
             keep(data, number, trade(number, received=NOON + number * DAY))
@@ -332,6 +342,16 @@ class TestExpire:
         assert numbers(tmp_path) == [2, 3, 4]
         assert expire(tmp_path / "lake", oldest_day="2000-01-01", max_bytes=room) == 0
         assert expire(tmp_path / "lake", oldest_day="2000-01-01", max_bytes=0) == 3
+
+    def test_by_what_the_disk_has_to_spare(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The lake makes room for the journal, which must never stop."""
+        files = self.lake(tmp_path)
+        free = 1_000_000
+        monkeypatch.setattr("master.lake.disk_usage", lambda _: SimpleNamespace(free=free))
+        wanted = free + files[0].stat().st_size + 1
+        assert expire(tmp_path / "lake", oldest_day="2000-01-01", max_bytes=1 << 40, min_free=free) == 0
+        assert expire(tmp_path / "lake", oldest_day="2000-01-01", max_bytes=1 << 40, min_free=wanted) == 2
+        assert numbers(tmp_path) == [3, 4]
 
     def test_days_go_in_every_table(self, tmp_path: Path) -> None:
         keep(tmp_path, 1, *FULL.values())

@@ -8,7 +8,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from adapters.events import Ticker
+from adapters.events import Event, Ticker
 from master.api import application
 from master.ingest import Ingest, Tally
 from master.journal import Journal, recover
@@ -29,7 +29,7 @@ def samples(exposition: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], fl
 
 async def test_over_http(tmp_path: Path) -> None:
     now = time_ns() // 1000
-    events = [trade(1, received=now), trade(2, received=now), Ticker("okx", "BTC/USDT", None, now - 5_000_000)]
+    events: list[Event] = [trade(1, received=now), trade(2, received=now), Ticker("okx", "BTC/USDT", None, now - 5_000_000)]
     async with running(tmp_path / "data") as master, collector(master, STREAM) as one:
         await one.send(batch(1, *events))
         await one.acked(STREAM, 1)

@@ -22,7 +22,7 @@ TRADES = "SELECT id, price, price_text, received FROM trades ORDER BY position"
 def data(tmp_path: Path) -> Path:
     """Two trades in the lake, one in the journal."""
     seal(write_segment(tmp_path / "journal", 1, [batch(1, trade(1), trade(2))]), tmp_path / "lake")
-    write_segment(tmp_path / "journal", 2, [batch(2, trade(3), Gap("kraken", None, None, NOON, "trades", "a, \"b\""))])
+    write_segment(tmp_path / "journal", 2, [batch(2, trade(3), Gap("kraken", None, None, NOON, "trades", 'a, "b"'))])
     return tmp_path
 
 
@@ -68,7 +68,9 @@ class TestFormats:
     def test_an_answer_without_rows_is_an_answer(self, data: Path, form: str) -> None:
         assert ask(data, "SELECT * FROM candles", form) == 0
 
-    @pytest.mark.parametrize("sql", ["SHOW TABLES", "DESCRIBE trades", "SUMMARIZE trades", "SELECT 1;", "WITH a AS (SELECT 1) FROM a"])
+    @pytest.mark.parametrize(
+        "sql", ["SHOW TABLES", "DESCRIBE trades", "SUMMARIZE trades", "SELECT 1;", "WITH a AS (SELECT 1) FROM a"]
+    )
     def test_whatever_asks_is_answered(self, data: Path, sql: str, capfd: pytest.CaptureFixture[str]) -> None:
         assert ask(data, sql) == 0
         assert capfd.readouterr().out
@@ -135,7 +137,17 @@ class TestAsACommand:
 
     def test_whoever_reads_no_further_is_no_error(self, data: Path) -> None:
         """As in `... --format csv | head -1`."""
-        command = [sys.executable, "-m", "master", "query", "SELECT * FROM range(1000000)", "--data", str(data), "--format", "csv"]
+        command = [
+            sys.executable,
+            "-m",
+            "master",
+            "query",
+            "SELECT * FROM range(1000000)",
+            "--data",
+            str(data),
+            "--format",
+            "csv",
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None

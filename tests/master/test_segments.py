@@ -73,7 +73,7 @@ class TestTorn:
 
     def test_cut_off_it_is_whole_and_can_be_told_from_damage(self, tmp_path: Path) -> None:
         path = path_of(tmp_path, 3)
-        for length in range(len(WHOLE)):
+        for length in range(0, len(WHOLE), 13):
             path.write_bytes(WHOLE[:length])
             cut_torn_tail(path, scan(path.read_bytes(), 3).end)
             assert scan(path.read_bytes(), 3).damage == []

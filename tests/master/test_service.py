@@ -20,12 +20,8 @@ from master.service import StartError, run
 from master.settings import ConfigError, MasterSettings, load
 from tests.hearing import events, logs
 from tests.master.making import STREAM, batch, write_segment
-from tests.master.running import Process, address, ask, collector, configuration, ids, process, running
+from tests.master.running import FOR_EVER, Process, address, ask, collector, configuration, ids, process, running
 from tests.waiting import PATIENCE, until, until_now
-
-
-FOR_EVER = 100_000
-"""Days of retention; the trades of these tests are of 2025."""
 
 
 @pytest.fixture
@@ -86,7 +82,9 @@ class TestStart:
 
     async def test_a_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(StartError, match="cannot be used .*; make it readable and writable, or give --data another directory"):
+        with pytest.raises(
+            StartError, match=r"cannot be used .*; make it readable and writable, or give --data another directory"
+        ):
             await start(tmp_path / "file" / "data")
 
     async def test_a_disk_that_is_full_already(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +108,12 @@ class TestStart:
         ],
     )
     def test_on_the_command_line_it_is_one_message_and_code_2(
-        self, tmp_path: Path, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+        self,
+        tmp_path: Path,
+        arguments: list[str],
+        said: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.chdir(tmp_path)
         Path("config.json").write_text(json.dumps(configuration(tmp_path / "data")))
@@ -151,7 +154,7 @@ class TestRestart:
 
 class TestSealing:
     async def test_closed_segments_become_parquet_while_it_runs(self, data: Path) -> None:
-        async with running(data, seals=True, retention_days=FOR_EVER, segment_minutes=0.05 / 60) as found, collector(found, STREAM) as one:
+        async with running(data, seals=True, segment_minutes=0.05 / 60) as found, collector(found, STREAM) as one:
             for seq in range(1, 6):
                 await one.send(batch(seq))
                 await one.acked(STREAM, seq)
@@ -162,7 +165,7 @@ class TestSealing:
 
     async def test_what_an_earlier_life_left_is_sealed(self, data: Path) -> None:
         write_segment(data / "journal", 1, [batch(1)])
-        async with running(data, seals=True, retention_days=FOR_EVER):
+        async with running(data, seals=True):
             await until(lambda: ids_in_lake(data) == [1], "the old segment in the lake")
         assert ids(data) == [1]
 
@@ -172,7 +175,7 @@ class TestSealing:
         (data / "lake" / "trades").write_text("in the way")
         monkeypatch.setattr(service, "SEAL_RETRY", 0.01)
         with logs() as said:
-            async with running(data, seals=True, retention_days=FOR_EVER):
+            async with running(data, seals=True):
                 await until(lambda: "cannot seal; the segments stay in the journal" in events(said), "a complaint")
                 (data / "lake" / "trades").unlink()
                 await until(lambda: ids_in_lake(data) == [1], "the second try")
@@ -219,7 +222,17 @@ class TestTidy:
         """The child of a master that was killed may be at work when its successor's begins."""
         older = write_segment(data / "journal", 1, [batch(1)])
         write_segment(data / "journal", 2, [batch(2)], {STREAM: 1})
-        command = [sys.executable, "-m", "master", "tidy", "--data", str(data), f"--days={FOR_EVER}", "--bytes=1000000000", str(older)]
+        command = [
+            sys.executable,
+            "-m",
+            "master",
+            "tidy",
+            "--data",
+            str(data),
+            f"--days={FOR_EVER}",
+            "--bytes=1000000000",
+            str(older),
+        ]
         with (data / "tidy.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with subprocess.Popen(command) as second:

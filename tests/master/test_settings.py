@@ -48,7 +48,10 @@ class TestSources:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         file = written(tmp_path, {"master": {"key": "of the file"}})
-        read = lambda **options: load(MasterSettings, file, **options).master.key.get_secret_value()  # noqa: E731
+
+        def read(**options: Any) -> str:
+            return load(MasterSettings, file, **options).master.key.get_secret_value()
+
         assert read() == "of the file"
         monkeypatch.setattr(settings, "SECRETS", tmp_path)
         (tmp_path / "COLLECTOR_MASTER__KEY").write_text("of the secret\n")
@@ -74,7 +77,10 @@ class TestFaults:
         ("content", "line"),
         [
             ({"server": {"port": 70000}}, "server.port: input should be less than or equal to 65535, not 70000"),
-            ({"server": {"port": "abc"}}, "server.port: input should be a valid integer, unable to parse string as an integer, not 'abc'"),
+            (
+                {"server": {"port": "abc"}},
+                "server.port: input should be a valid integer, unable to parse string as an integer, not 'abc'",
+            ),
             ({"server": {"prot": 1}}, "server.prot: unknown key; known here: host, port, http_port, data, segment_mb, "),
             ({"server": {"segment_minutes": 0}}, "server.segment_minutes: input should be greater than 0, not 0"),
             ({"server": {"retention_days": 0}}, "server.retention_days: "),
@@ -97,7 +103,9 @@ class TestFaults:
         ]
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
-        assert faults(tmp_path / "none.json") == [f"{tmp_path / 'none.json'}: No such file or directory; --config names the file"]
+        assert faults(tmp_path / "none.json") == [
+            f"{tmp_path / 'none.json'}: No such file or directory; --config names the file"
+        ]
 
     def test_a_file_that_is_no_json_is_told_to_the_column(self, tmp_path: Path) -> None:
         (found,) = faults(written(tmp_path, '{"server":\n  {"port": 1,}}'))
@@ -115,7 +123,7 @@ class TestFaults:
     def test_nothing_changes_after_it_was_checked(self) -> None:
         found = load(MasterSettings, {})
         with pytest.raises(ValueError, match="frozen"):
-            found.server.port = 1  # type: ignore[misc]
+            found.server.port = 1
 
     @pytest.mark.parametrize(
         ("location", "text"),

@@ -1,9 +1,9 @@
 """A world of collectors and a master in one thread, without time: the real ends of a stream, and everything that can go wrong
 between them in an order that a seed decides.
 
-Real are `Sender`, `MemoryHold`, `Receiver` and every byte of the messages. Around them stand the plainest models that do what the
-programs do: the journal is a list with a tail that a crash may lose; a connection is two queues, and what is under way on it may
-arrive long after its sender has given it up.
+Real are `Sender`, `MemoryHold`, `Receiver` and every byte of the messages. Around them stand the plainest models that do what
+the programs do: the journal is a list with a tail that a crash may lose; a connection is two queues, and what is under way on
+it may arrive long after its sender has given it up.
 """
 
 from collections import Counter, deque
@@ -180,7 +180,7 @@ def stream_of(frame: bytes) -> bytes:
 
 
 class World:
-    """One seed's story. `run` raises ViolationError where acked, stored and issued do not agree, or where nothing moves any more."""
+    """One seed's story. `run` raises ViolationError where acked, stored and issued disagree, or where nothing moves."""
 
     def __init__(
         self,

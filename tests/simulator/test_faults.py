@@ -214,6 +214,9 @@ async def test_bad_checksum_only_where_there_is_one() -> None:
         with pytest.raises(ValueError, match="binance has no checksum"):
             sim.arm("binance:bad_checksum")
         sim.arm("*:bad_checksum")
+        del sim.exchanges["kraken"]
+        with pytest.raises(ValueError, match="no checksum"):
+            sim.arm("*:bad_checksum")
 
 
 async def test_a_fault_with_seconds_strikes_again_and_again_until_it_is_cleared() -> None:

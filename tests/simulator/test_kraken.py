@@ -313,6 +313,7 @@ async def test_rest_has_the_recorded_form() -> None:
 
 async def test_trades_by_since_are_complete_and_do_not_repeat() -> None:
     async with simulator.serve(["kraken"], facts={"kraken": {"rest": 100}}) as sim:
+        sim.pause()
         since, ids = "0", []
         for _ in range(100):
             result = (await call(sim, f"{REST}/Trades?pair=XBTUSD&since={since}&count=7"))["result"]

@@ -11,6 +11,9 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from simulator.__main__ import arguments
+from simulator.registry import VENUES
+
 
 @contextlib.asynccontextmanager
 async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -53,22 +56,37 @@ async def test_it_says_where_it_listens_and_ends_cleanly(number: signal.Signals)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"),
+    ("given", "word"),
     [
         (["--exchange", "ftx"], "'ftx'"),
         (["--fault", "binance:explode"], "stale_snapshot"),
-        (["--fault", "binance:bad_checksum"], "binance has no checksum"),
         (["--exchange", "kraken", "--fault", "binance:gap"], "running are kraken"),
         (["--port", "70000"], "65535"),
+        (["--port", "x"], "65535"),
         (["--rate", "0"], "above 0"),
+        (["--rate", "x"], "above 0"),
         (["--seed", "x"], "seed"),
+        (["--nonsense"], "nonsense"),
     ],
 )
-async def test_bad_arguments_are_one_line_and_code_2(arguments: list[str], word: str) -> None:
-    async with started("--port", "0", *arguments) as process:
+def test_bad_arguments_are_one_line_and_code_2(given: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        arguments(given)
+    out, err = capsys.readouterr()
+    assert (end.value.code, out, len(err.splitlines())) == (2, "", 1)
+    assert word in err
+
+
+async def test_a_fault_that_a_venue_cannot_have_is_one_line_and_code_2() -> None:
+    async with started("--port", "0", "--fault", "binance:bad_checksum") as process:
         code, out, err = await result(process)
         assert (code, out, len(err.splitlines())) == (2, "", 1)
-        assert word in err
+        assert "binance has no checksum" in err
+
+
+def test_the_defaults_are_all_exchanges_at_a_calm_rate() -> None:
+    options = arguments([])
+    assert (options.exchange, options.rate, options.seed, options.fault) == (list(VENUES), 200.0, 1, [])
 
 
 async def test_a_port_in_use_says_what_to_do() -> None:

@@ -1,11 +1,12 @@
 """The market: it trades against its own book, never crosses, and is the same again for the same seed."""
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.binance import Binance
 from simulator.instruments import QUIET_PAIR, Instrument
-from simulator.market import MINUTE, UNDO, WARM_UP, Book, Market
+from simulator.market import MINUTE, WARM_UP, Book, Market
 
 BEGIN = 1_700_000_000_000_000
 INSTRUMENTS = {instrument.symbol: instrument for instrument in Binance.listing.instruments()}
@@ -25,6 +26,7 @@ def sound(book: Book, instrument: Instrument) -> None:
     assert book.bids[-1] < -book.asks[-1], f"{instrument.symbol} is crossed"
 
 
+@settings(max_examples=25)
 @given(symbol=symbols, seed=seeds, steps=st.integers(0, 400), blanks=st.floats(0, 0.4))
 def test_never_crossed_and_always_positive(symbol: str, seed: str, steps: int, blanks: float) -> None:
     m = market(symbol, seed, blanks)
@@ -34,6 +36,7 @@ def test_never_crossed_and_always_positive(symbol: str, seed: str, steps: int, b
     sound(m.book, m.instrument)
 
 
+@settings(max_examples=20)
 @given(symbol=symbols, seed=seeds)
 def test_changes_are_exactly_what_the_trades_took(symbol: str, seed: str) -> None:
     m = market(symbol, seed)
@@ -62,6 +65,7 @@ def test_changes_are_exactly_what_the_trades_took(symbol: str, seed: str) -> Non
             assert worse == sorted(worse)
 
 
+@settings(max_examples=20)
 @given(symbol=symbols, seed=seeds)
 def test_same_seed_same_market(symbol: str, seed: str) -> None:
     one, two = market(symbol, seed), market(symbol, seed)
@@ -87,20 +91,21 @@ def test_deep_enough_for_a_limited_snapshot_and_stays_so() -> None:
     assert -m.book.asks[-1] / m.book.bids[-1] < 1.002, "the spread stays that of a liquid pair"
 
 
-def test_old_books_can_be_shown() -> None:
-    m = market()
-    levels, sequence = dict(m.book.levels), m.sequence
-    while m.sequence - sequence < UNDO:
-        m.step(BEGIN)
-        if m.sequence - sequence <= UNDO - 50:
-            continue
-        if m.sequence - sequence == UNDO:
-            break
-    old, book = m.rewound()
-    if old == sequence:
-        assert book.levels == levels
-    assert old == m.sequence - UNDO
-    sound(book, m.instrument)
+@pytest.mark.parametrize("blanks", [0.0, 0.37])
+def test_old_books_are_those_of_their_sequence(blanks: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulator.market.UNDO", 50)
+    m = market(blanks=blanks)
+    past, compared = {m.sequence: dict(m.book.levels)}, 0
+    for number in range(300):
+        m.step(BEGIN + number)
+        past[m.sequence] = dict(m.book.levels)
+        sequence, book = m.rewound()
+        assert sequence == m.sequence - 50
+        if sequence in past:
+            assert book.levels == past[sequence]
+            sound(book, m.instrument)
+            compared += 1
+    assert compared > 100
 
 
 def test_quiet_and_halted_pairs_have_a_book_and_no_trades() -> None:

@@ -218,6 +218,7 @@ async def test_bad_requests(message: Json) -> None:
 
 async def test_history_is_paged_backwards_by_id() -> None:
     async with simulator.serve(["okx"]) as sim:
+        sim.pause()
         newest = (await call(sim, f"{REST}/market/history-trades?instId=BTC-USDT"))["data"]
         ids = [int(row["tradeId"]) for row in newest]
         assert ids == list(range(ids[0], ids[0] - len(ids), -1))

@@ -3,15 +3,19 @@
 import asyncio
 import gc
 import socket
-from typing import Any
+import struct
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 import aiohttp
 import orjson
 import pytest
+import uvloop
 
 import simulator
 from simulator import Simulator
-from simulator.connection import frame
+from simulator.connection import Connection, frame
+from simulator.limits import RollingWindow
 from simulator.venue import Facts
 from tests.simulator.support import Json, address, call, connect, eventually, get
 
@@ -85,21 +89,27 @@ async def test_pause_stops_the_market_and_resume_goes_on() -> None:
         await eventually(lambda: events(sim) > count)
 
 
+async def bare(sim: Simulator, path: str) -> socket.socket:
+    """A WebSocket client that is nothing but its socket."""
+    host, port = sim.url.removeprefix("http://").split(":")
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, (host, int(port)))
+    upgrade = (
+        f"GET /{path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    await loop.sock_sendall(client, upgrade.encode())
+    return client
+
+
 async def test_a_slow_reader_is_cut_off_and_harms_nobody() -> None:
     facts = {"binance": {"queue": 20_000}}
     streams = "/".join(f"{name}usdt@depth@100ms/{name}usdt@trade/{name}usdt@bookTicker" for name in ("btc", "eth", "xrp"))
     async with simulator.serve(["binance"], rate=60_000, facts=facts) as sim, connect(sim, TRADES) as reader:
-        host, port = sim.url.removeprefix("http://").split(":")
-        lazy = socket.socket()
-        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        lazy.setblocking(False)
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(lazy, (host, int(port)))
-        upgrade = (
-            f"GET /stream.binance.com/stream?streams={streams} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
-        await loop.sock_sendall(lazy, upgrade.encode())
+        lazy = await bare(sim, f"stream.binance.com/stream?streams={streams}")
         first = (await reader.json())["t"]
         async with asyncio.timeout(15):
             while sim.stats()["binance"]["limited"] != {"send_queue": 1}:
@@ -107,6 +117,56 @@ async def test_a_slow_reader_is_cut_off_and_harms_nobody() -> None:
         lazy.close()
         assert sim.stats()["binance"]["connections"] == 1
         assert (await reader.json())["t"] > first
+
+
+async def vanish(sim: Simulator, count: int) -> None:
+    """Connect that many clients, listen once, and be gone without a word."""
+    path = "stream.binance.com/stream?streams=btcusdt@depth@100ms/btcusdt@trade/ethusdt@bookTicker"
+    clients = [await bare(sim, path) for _ in range(count)]
+    for client in clients:
+        await asyncio.get_running_loop().sock_recv(client, 1000)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset instead of a goodbye
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_clients_that_vanish_harm_nobody(run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    """On both event loops: uvloop, on which the program runs, raises where asyncio only warns."""
+
+    async def scene() -> None:
+        faults = ["*:drop@0.02", "*:repeat@0.02", "*:swap@0.02", "*:corrupt@0.02"]
+        async with simulator.serve(["binance"], rate=20_000, faults=faults) as sim:
+            for _ in range(10):
+                await vanish(sim, 10)
+            sim.clear()
+            async with connect(sim, TRADES) as client:
+                await client.json()
+            await eventually(lambda: sim.stats()["binance"]["connections"] == 0)
+
+    run(scene())
+
+
+class Gone:
+    """The transport of a client that has gone, as uvloop has it."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError("the handler is closed")
+
+
+async def test_nothing_is_written_to_a_client_that_has_gone() -> None:
+    window = RollingWindow(1, 1.0)
+    connection = Connection(cast("Any", Gone()), 1, 100, window, window, 0.0)
+    connection.send("late")
+    connection.slow(0.001)
+    connection.send("later")
+    connection.slow(0.0)
+    connection.flush()
+    connection.close(1000)
+    assert connection.frames == 0
 
 
 async def test_nothing_outlives_the_context() -> None:

@@ -1,0 +1,476 @@
+"""MasterPool against a real master, and against one that misbehaves by script: what is acknowledged is stored, once, always."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from collector import limits, master_pool
+from collector import outbox as outbox_module
+from collector.master_pool import MasterPool
+from collector.pending import Pressure
+from master import auth
+from master.protocol import (
+    MAX_BATCH,
+    Accepted,
+    Ack,
+    Batch,
+    Challenge,
+    Control,
+    Hello,
+    Login,
+    Nak,
+    Refused,
+    Welcome,
+    decode_control,
+    encode_control,
+    unpack,
+)
+from master.segments import SegmentWriter
+from tests.collector.line import line
+from tests.collector.making import trade
+from tests.hearing import Said, events, logs
+from tests.master.running import KEY, ask, ids, process, running
+from tests.waiting import until
+
+SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "XRP/USD", "ADA/USD", "DOT/USD", "LTC/USD")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow each other quickly."""
+    monkeypatch.setattr(master_pool, "SLOWEST_RETRY", 0.05)
+    monkeypatch.setattr(limits.Backoff, "after_failure", lambda *_: 0.01)
+
+
+@asynccontextmanager
+async def pool(url: str, *, key: str = KEY, connections: int = 3) -> AsyncIterator[MasterPool]:
+    one = MasterPool(url, key, "host-0", connections)
+    sending = asyncio.create_task(one.run())
+    try:
+        yield one
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+class Source:
+    """Trades with rising ids over several markets."""
+
+    def __init__(self, to: MasterPool) -> None:
+        self.put = to.outbox.open("kraken", lambda _: None)
+        self.told = 0
+
+    def tell(self, count: int) -> None:
+        for _ in range(count):
+            self.told += 1
+            self.put(trade(self.told, SYMBOLS[self.told % len(SYMBOLS)]))
+
+
+def acked(one: MasterPool) -> int:
+    return one.outbox.acked_events.total()
+
+
+async def more_acked(one: MasterPool, than: int) -> None:
+    await until(lambda: acked(one) > than, "some of it acknowledged")
+
+
+def all_of(told: int, data: Path) -> None:
+    """Everything that was told is stored, once; and in order within each market."""
+    found = ids(data)
+    assert sorted(found) == list(range(1, told + 1))
+    for symbol in SYMBOLS:
+        of_market = ids(data, f"symbol = '{symbol}'")
+        assert of_market == sorted(of_market)
+    assert ask(data, "SELECT count(*) FROM gaps") == [(0,)]
+
+
+# A real master ------------------------------------------------------------------------------------------------------------
+
+
+class TestDelivery:
+    async def test_everything_is_stored_once(self, data: Path) -> None:
+        async with running(data) as master, pool(master.url) as one:
+            source = Source(one)
+            for _ in range(20):
+                source.tell(100)
+                await asyncio.sleep(0.001)
+            assert await one.outbox.drain(10.0)
+            assert acked(one) == 2000
+            assert one.live == 3
+        all_of(2000, data)
+
+    async def test_a_master_that_comes_later(self, data: Path) -> None:
+        async with running(data) as master:
+            port = master.port
+        async with pool(f"ws://127.0.0.1:{port}") as one:
+            source = Source(one)
+            source.tell(500)
+            await until(lambda: one.outbox.held_bytes)
+            assert one.live == 0
+            async with running(data, port=port):
+                assert await one.outbox.drain(10.0)
+        all_of(500, data)
+
+    async def test_a_master_that_ends_and_comes_back_again_and_again(self, data: Path) -> None:
+        async with running(data) as first:
+            port = first.port
+        async with pool(f"ws://127.0.0.1:{port}") as one:
+            source = Source(one)
+            for _ in range(4):
+                async with running(data, port=port):
+                    source.tell(300)
+                    await more_acked(one, than=acked(one))
+                    source.tell(100)
+            async with running(data, port=port):
+                assert await one.outbox.drain(10.0)
+        all_of(source.told, data)
+
+    async def test_connections_that_break_under_way(self, data: Path) -> None:
+        """Cut without a word, one after the other, while everything flows."""
+        async with running(data) as master, line(master.port) as (network, url), pool(url, connections=4) as one:
+            source = Source(one)
+            for number in range(60):
+                source.tell(60)
+                await asyncio.sleep(0.004)
+                network.cut(number)
+            assert network.cuts > 20
+            assert await one.outbox.drain(10.0)
+        all_of(source.told, data)
+
+    async def test_a_disk_that_refuses_for_a_while(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("master.ingest.JOURNAL_RETRY", 0.02)
+        write = SegmentWriter.write
+        is_full = False
+
+        def careful(writer: SegmentWriter, records: list[bytes]) -> None:
+            if is_full:
+                raise OSError(28, "No space left on device")
+            write(writer, records)
+
+        monkeypatch.setattr(SegmentWriter, "write", careful)
+        async with running(data) as master, pool(master.url) as one:
+            source = Source(one)
+            source.tell(300)
+            await until(lambda: acked(one) == 300)
+            is_full = True
+            source.tell(300)
+            await until(lambda: one.live == 0, "all connections refused")
+            await asyncio.sleep(0.1)
+            assert acked(one) == 300
+            is_full = False
+            source.tell(300)
+            assert await one.outbox.drain(10.0)
+        all_of(900, data)
+
+    async def test_a_master_that_is_killed_while_everything_flows(self, data: Path) -> None:
+        """kill -9; what was acknowledged is on disk, and what was not comes again."""
+        port = 0
+        async with AsyncExitStack() as stack:
+            for _ in range(2):
+                with process(data, port=port) as (started, master):
+                    if not port:
+                        port = master.port
+                        one = await stack.enter_async_context(pool(master.url))
+                        source = Source(one)
+                    source.tell(2000)
+                    await more_acked(one, than=acked(one))
+                    started.kill()
+                    assert len(ids(data)) >= acked(one)
+                source.tell(100)
+            with process(data, port=port) as (started, _):
+                assert await one.outbox.drain(15.0)
+                code, said = await asyncio.to_thread(started.end)
+                assert code == 0, said
+        all_of(4200, data)
+
+
+# A master by script -------------------------------------------------------------------------------------------------------
+
+
+class Script:
+    """A master that says what a test tells it to, on real sockets. It knows the key."""
+
+    def __init__(self) -> None:
+        self.sockets: list[ServerConnection] = []
+        self.batches: list[list[Batch]] = []
+        self.hellos: list[Hello] = []
+
+    async def serve(self, socket: ServerConnection) -> None:
+        opening = auth.decode_opening(str(await socket.recv()))
+        await self.say(socket, Challenge("sn"))
+        login = decode_control(await socket.recv())
+        assert login == Login(auth.proof(KEY, "client", opening, "sn"))
+        await self.say(socket, Accepted(auth.proof(KEY, "server", opening, "sn")))
+        hello = decode_control(await socket.recv())
+        assert isinstance(hello, Hello)
+        self.hellos.append(hello)
+        mine: list[Batch] = []
+        self.sockets.append(socket)
+        self.batches.append(mine)
+        await self.say(socket, Welcome(dict.fromkeys(hello.streams, 0)))
+        try:
+            async for frame in socket:
+                assert isinstance(frame, bytes)
+                mine.append(unpack(frame))
+        except ConnectionClosed:
+            pass
+
+    async def say(self, socket: ServerConnection, message: Control) -> None:
+        await socket.send(encode_control(message))
+
+    def seqs(self, connection: int, stream: bytes) -> list[int]:
+        return [batch.seq for batch in self.batches[connection] if batch.stream == stream]
+
+
+@asynccontextmanager
+async def listening(handler: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
+    server: Server
+    async with serve(handler, "127.0.0.1", 0, compression=None, max_size=MAX_BATCH, close_timeout=0.1) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+class TestMutualProof:
+    async def test_a_master_that_does_not_know_the_key_gets_nothing(self) -> None:
+        """It may copy everything that it hears; the proof it cannot make."""
+        heard: list[str | bytes] = []
+
+        async def false(socket: ServerConnection) -> None:
+            heard.append(await socket.recv())
+            await socket.send(encode_control(Challenge("sn")))
+            login = await socket.recv()
+            heard.append(login)
+            proof = decode_control(login)
+            assert isinstance(proof, Login)
+            await socket.send(encode_control(Accepted(proof.proof)))
+            heard.extend([frame async for frame in socket])
+
+        with logs() as said:
+            async with listening(false) as url, pool(url, connections=1) as one:
+                Source(one).tell(10)
+                await until(lambda: len(heard) >= 6, "three attempts")
+                assert one.live == 0
+        assert all(isinstance(frame, str) and (frame.startswith("v=1") or '"login"' in frame) for frame in heard), (
+            "no hello, no data"
+        )
+        assert reasons(said) == [f"{url}: the other side does not know the key; it is not our master"]
+        assert KEY not in repr(heard) + repr(said)
+
+    async def test_another_program_behind_the_port(self) -> None:
+        async def other(socket: ServerConnection) -> None:
+            await socket.send('{"op":"dance"}')
+            await socket.wait_closed()
+
+        with logs() as said:
+            async with listening(other) as url, pool(url, connections=1) as one:
+                await until(lambda: reasons(said))
+                assert one.live == 0
+        assert "dance" in reasons(said)[0]
+
+
+def reasons(said: Said) -> list[str]:
+    return [line["reason"] for line in said if line["event"] == "no master"]
+
+
+class TestTrouble:
+    """Said once when it begins, and once when it ends; with what can be done about it."""
+
+    async def test_a_wrong_key(self, data: Path) -> None:
+        with logs() as said:
+            async with running(data) as master, pool(master.url, key="canary") as one:
+                await until(lambda: events(said).count("login refused") >= 9, "several attempts of each connection")
+                assert one.live == 0
+        assert reasons(said) == [f"{master.url} refuses: login refused"]
+        assert "canary" not in repr(said)
+
+    async def test_nobody_there_and_then_somebody(self, data: Path) -> None:
+        async with running(data) as master:
+            port = master.port
+        with logs() as said:
+            async with pool(f"ws://127.0.0.1:{port}") as one:
+                await until(lambda: reasons(said))
+                await asyncio.sleep(0.1)
+                async with running(data, port=port):
+                    await until(lambda: one.live == 3)
+        first, *rest = [line for line in said if line.get("room") == "master_pool"]
+        assert first["event"] == "no master"
+        assert first["reason"].endswith("is the master running?")
+        assert [line["event"] for line in rest][:1] == ["connected to the master"]
+
+    async def test_a_port_of_something_else(self) -> None:
+        async def speaks_no_websocket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(speaks_no_websocket, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with logs() as said:
+            async with server, pool(f"ws://127.0.0.1:{port}", connections=2):
+                await until(lambda: reasons(said))
+        assert reasons(said)[0].endswith("is that the master's port?")
+
+
+class TestBetweenTheLines:
+    async def test_one_hello_a_connection_names_all_streams_and_what_is_held(self) -> None:
+        script = Script()
+        async with listening(script.serve) as url, pool(url, connections=2) as one:
+            await until(lambda: len(script.hellos) == 2)
+            names = {lane.sender.name for lane in one.outbox.lanes}
+            assert [set(hello.streams) for hello in script.hellos] == [names, names]
+            assert {hello.worker for hello in script.hellos} == {"host-0"}
+            assert len({hello.boot for hello in script.hellos}) == 1
+
+    async def test_no_more_than_a_window_is_on_its_way(self) -> None:
+        script = Script()
+        async with listening(script.serve) as url, pool(url, connections=1) as one:
+            (lane,) = one.outbox.lanes
+            add(one, lane.index, 100)
+            await until(lambda: len(script.batches[0:1]) and len(script.batches[0]) == 32)
+            await asyncio.sleep(0.05)
+            assert len(script.batches[0]) == 32
+            await script.say(script.sockets[0], Ack({lane.sender.name: 10}))
+            await until(lambda: len(script.batches[0]) == 42)
+
+    async def test_a_nak_is_answered_from_there(self) -> None:
+        script = Script()
+        async with listening(script.serve) as url, pool(url, connections=1) as one:
+            (lane,) = one.outbox.lanes
+            add(one, 0, 5)
+            await until(lambda: script.batches and len(script.batches[0]) == 5)
+            await script.say(script.sockets[0], Nak(lane.sender.name, 3))
+            await until(lambda: len(script.batches[0]) == 8)
+            assert script.seqs(0, lane.sender.stream) == [1, 2, 3, 4, 5, 3, 4, 5]
+
+    async def test_a_lane_moves_when_its_connection_dies_and_begins_at_the_oldest_held(self) -> None:
+        script = Script()
+        async with listening(script.serve) as url, pool(url, connections=2) as one:
+            await until(lambda: one.live == 2)
+            stream = one.outbox.lanes[1].sender.stream
+            add(one, 1, 4)
+            carrier = await carrier_of(script, stream, 4)
+            other = 1 - carrier
+            await script.say(script.sockets[carrier], Ack({stream.hex(): 1}))
+            await until(lambda: one.outbox.lanes[1].sender.oldest == 2)
+            script.sockets[carrier].transport.abort()
+            await until(lambda: script.seqs(other, stream) or len(script.sockets) > 2)
+            await until(
+                lambda: any(
+                    script.seqs(each, stream)[:3] == [2, 3, 4] for each in range(len(script.sockets)) if each != carrier
+                )
+            )
+
+    async def test_an_acknowledgement_on_another_connection_opens_the_window_too(self) -> None:
+        """The master acknowledges where it heard a stream last, which may be the connection that a lane has just left."""
+        script = Script()
+        async with listening(script.serve) as url, pool(url, connections=2) as one:
+            await until(lambda: one.live == 2)
+            stream = one.outbox.lanes[0].sender.stream
+            add(one, 0, 64)
+            carrier = await carrier_of(script, stream, 32)
+            await script.say(script.sockets[1 - carrier], Ack({stream.hex(): 32}))
+            await until(lambda: len(script.seqs(carrier, stream)) == 64, "the rest of the lane")
+
+    async def test_so_does_a_nak(self) -> None:
+        script = Script()
+        async with listening(script.serve) as url, pool(url, connections=2) as one:
+            await until(lambda: one.live == 2)
+            stream = one.outbox.lanes[0].sender.stream
+            add(one, 0, 5)
+            carrier = await carrier_of(script, stream, 5)
+            await script.say(script.sockets[1 - carrier], Nak(stream.hex(), 4))
+            await until(lambda: script.seqs(carrier, stream) == [1, 2, 3, 4, 5, 4, 5], "the rewind")
+
+    async def test_more_acknowledged_than_sent_ends_the_session(self) -> None:
+        script = Script()
+        with logs() as said:
+            async with listening(script.serve) as url, pool(url, connections=1) as one:
+                await until(lambda: one.live == 1)
+                await script.say(script.sockets[0], Ack({one.outbox.lanes[0].sender.name: 7}))
+                await until(lambda: len(script.sockets) == 2, "another session")
+        assert "7 acknowledged, 0 sent" in reasons(said)[0]
+
+    async def test_streams_of_somebody_else_are_passed_over(self) -> None:
+        script = Script()
+        async with listening(script.serve) as url, pool(url, connections=1) as one:
+            await until(lambda: one.live == 1)
+            await script.say(script.sockets[0], Ack({"00" * 16: 7}))
+            await script.say(script.sockets[0], Nak("11" * 16, 7))
+            add(one, 0, 1)
+            await until(lambda: len(script.batches[0]) == 1)
+            assert len(script.sockets) == 1
+
+    @pytest.mark.parametrize("frame", [b"\x00\x01", "nonsense", encode_control(Refused("disk full", retry=True, after=1.0))])
+    async def test_anything_else_ends_the_session_and_nothing_is_lost(self, frame: str | bytes) -> None:
+        script = Script()
+        async with listening(script.serve) as url, pool(url, connections=1) as one:
+            add(one, 0, 3)
+            await until(lambda: script.batches and len(script.batches[0]) == 3)
+            await script.sockets[0].send(frame)
+            await until(lambda: len(script.batches) == 2 and len(script.batches[1]) == 3, "all of it again")
+            assert script.batches[0] == script.batches[1]
+
+
+def add(one: MasterPool, lane: int, batches: int) -> None:
+    """So many batches on one lane."""
+    for number in range(batches):
+        one.outbox.lanes[lane].pending.events.append(trade(number + 1))
+        one.outbox.lanes[lane].flush()
+
+
+async def carrier_of(script: Script, stream: bytes, batches: int) -> int:
+    """The connection on which so many batches of a stream have arrived."""
+
+    def found() -> list[int]:
+        return [each for each in range(len(script.batches)) if len(script.seqs(each, stream)) == batches]
+
+    await until(found, f"{batches} batches on one connection")
+    return found()[0]
+
+
+class TestAway:
+    async def test_memory_is_bounded_and_what_is_missing_is_stored_as_gaps(
+        self, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The whole of it: hours without a master, in small."""
+        monkeypatch.setattr(outbox_module, "PRESSURE_FROM", {Pressure.SOME: 50_000, Pressure.FULL: 100_000})
+        async with running(data) as master:
+            port = master.port
+        async with pool(f"ws://127.0.0.1:{port}") as one:
+            source = Source(one)
+            for _ in range(100):
+                source.tell(100)
+                await asyncio.sleep(0.001)
+            assert one.outbox.held_bytes < 300_000
+            dropped = one.outbox.losses["dropped trades"]
+            assert dropped > 5000
+            async with running(data, port=port):
+                await until(lambda: one.outbox.pressure is Pressure.NONE)
+                source.tell(70)
+                assert await one.outbox.drain(10.0)
+        found = ids(data)
+        assert len(found) == len(set(found)) == source.told - dropped
+        missing = sorted(set(range(1, source.told + 1)) - set(found))
+        told = ask(data, "SELECT symbol, first_missing::INT, last_missing::INT, reason FROM gaps")
+        assert missing == sorted(
+            number for symbol, first, last, _ in told for number in range(first, last + 1) if SYMBOLS[number % 7] == symbol
+        )
+        assert sum(int(reason.split()[1]) for *_, reason in told) == dropped
+
+
+async def test_the_end_leaves_no_task_behind(data: Path) -> None:
+    before = asyncio.all_tasks()
+    async with running(data) as master, pool(master.url) as one:
+        Source(one).tell(10)
+        assert await one.outbox.drain(5.0)
+    assert asyncio.all_tasks() <= before

@@ -1,0 +1,143 @@
+"""From the configuration to connections and processes: every pair exactly once, and an exchange's limits in one place."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters import registry
+from adapters.events import CHANNELS
+from collector.plan import BOOK_WEIGHT, Chunk, chunks, parts, plan
+from collector.settings import Chunking, Exchange, Orderbook, Pairs, Settings
+
+BASES = [f"C{number}" for number in range(40)]
+SYMBOLS = tuple(f"{base}/USDT" for base in BASES)
+
+
+def exchange(
+    name: str = "binance", trades: int = 0, books: int = 0, tickers: int = 0, workers: int = 1, **sizes: int
+) -> Exchange:
+    pairs = Pairs(trades=SYMBOLS[:trades], orderbooks=SYMBOLS[:books], tickers=SYMBOLS[:tickers])
+    return Exchange(name=name, pairs=pairs, chunking=Chunking(**sizes), workers=workers)
+
+
+counts = st.integers(0, 40)
+sizes = st.none() | st.integers(1, 50)
+exchanges = st.builds(
+    lambda name, trades, books, tickers, workers, of_trades, of_books: Exchange(
+        name=name,
+        pairs=Pairs(trades=SYMBOLS[:trades], orderbooks=SYMBOLS[:books], tickers=SYMBOLS[:tickers]),
+        chunking=Chunking(trades_per_connection=of_trades, orderbooks_per_connection=of_books),
+        workers=workers,
+    ),
+    st.sampled_from(registry.NAMES),
+    *(counts, counts, counts),
+    st.integers(1, 6),
+    *(sizes, sizes),
+)
+configurations = st.lists(exchanges, max_size=4, unique_by=lambda each: each.name)
+
+
+class TestChunks:
+    def test_each_channel_by_its_own_size(self) -> None:
+        found = list(chunks(exchange(trades=5, books=3, trades_per_connection=2, orderbooks_per_connection=1)))
+        assert [(chunk.channel, len(chunk.symbols)) for chunk in found] == [
+            ("trades", 2),
+            ("trades", 2),
+            ("trades", 1),
+            *[("orderbooks", 1)] * 3,
+        ]
+
+    def test_an_empty_list_means_none(self) -> None:
+        assert list(chunks(exchange())) == []
+
+    @pytest.mark.parametrize("name", registry.NAMES)
+    def test_without_a_size_it_is_the_venue_s_habit(self, name: str) -> None:
+        usual = registry.adapter(name).venue.per_connection
+        for chunk in chunks(exchange(name, trades=40, books=40, tickers=40)):
+            assert len(chunk.symbols) <= usual[chunk.channel]
+
+    def test_a_book_weighs_more_than_a_trade_stream(self) -> None:
+        assert (
+            Chunk("binance", "orderbooks", SYMBOLS[:3]).weight == BOOK_WEIGHT * Chunk("binance", "trades", SYMBOLS[:3]).weight
+        )
+
+
+class TestParts:
+    def test_whole(self) -> None:
+        (whole,) = parts(exchange(trades=40, trades_per_connection=10))
+        assert (len(whole.chunks), whole.share) == (4, 1.0)
+
+    def test_split_by_turns_with_a_share_of_the_limits_each(self) -> None:
+        found = parts(exchange(trades=40, trades_per_connection=10, workers=3))
+        assert [len(part.chunks) for part in found] == [2, 1, 1]
+        assert [part.share for part in found] == [1 / 3] * 3
+
+    def test_no_more_parts_than_connections(self) -> None:
+        found = parts(exchange(trades=20, trades_per_connection=10, workers=5))
+        assert [part.share for part in found] == [0.5, 0.5]
+
+    def test_of_nothing(self) -> None:
+        assert parts(exchange(workers=3)) == []
+
+    def test_options_come_along(self) -> None:
+        book = Orderbook(depth=5, update_interval_ms=250, mode="deltas")
+        made = Exchange(name="okx", pairs=Pairs(trades=SYMBOLS[:1]), orderbook=book, url="wss://other")
+        (part,) = parts(made)
+        assert (part.options.depth, part.options.interval, part.options.mode) == (5, 0.25, "deltas")
+        assert part.url == "wss://other"
+
+
+class TestPlan:
+    @given(configurations, st.integers(1, 8), st.none() | st.integers(1, 8))
+    def test_every_pair_exactly_once(self, configured: list[Exchange], cores: int, workers: int | None) -> None:
+        planned = plan(Settings(exchanges=tuple(configured), workers=workers), cores, "host")
+        found = Counter(
+            (chunk.exchange, chunk.channel, symbol)
+            for worker in planned
+            for part in worker.exchanges
+            for chunk in part.chunks
+            for symbol in chunk.symbols
+        )
+        assert found == Counter(
+            (each.name, channel, symbol) for each in configured for channel in CHANNELS for symbol in each.pairs.of(channel)
+        )
+
+    @given(configurations, st.integers(1, 8))
+    def test_an_exchange_is_in_one_worker_unless_it_is_split(self, configured: list[Exchange], cores: int) -> None:
+        planned = plan(Settings(exchanges=tuple(configured)), cores, "host")
+        for each in configured:
+            of_exchange = [(worker.name, part) for worker in planned for part in worker.exchanges if part.name == each.name]
+            assert len(of_exchange) <= each.workers
+            assert sum(part.share for _, part in of_exchange) == pytest.approx(1.0 if of_exchange else 0.0)
+            if len(of_exchange) <= len(planned):
+                assert len({name for name, _ in of_exchange}) == len(of_exchange), "no two parts of it share a worker"
+
+    @given(configurations, st.integers(1, 8), st.none() | st.integers(1, 8))
+    def test_no_more_workers_than_asked_for_and_none_without_work(
+        self, configured: list[Exchange], cores: int, workers: int | None
+    ) -> None:
+        planned = plan(Settings(exchanges=tuple(configured), workers=workers), cores, "host")
+        assert len(planned) <= (workers or cores)
+        assert all(worker.exchanges for worker in planned)
+        assert [worker.name for worker in planned] == [f"host-{index}" for index in range(len(planned))]
+
+    @given(configurations, st.integers(1, 4))
+    def test_the_load_is_spread(self, configured: list[Exchange], cores: int) -> None:
+        """No worker has more than its even part and one exchange besides."""
+        unsplit = [each.model_copy(update={"workers": 1}) for each in configured]
+        planned = plan(Settings(exchanges=tuple(unsplit)), cores, "host")
+        if planned:
+            loads = [sum(part.weight for part in worker.exchanges) for worker in planned]
+            heaviest = max(part.weight for worker in planned for part in worker.exchanges)
+            assert max(loads) <= sum(loads) / len(loads) + heaviest
+
+    @given(configurations, st.integers(1, 8))
+    def test_the_same_configuration_gives_the_same_plan(self, configured: list[Exchange], cores: int) -> None:
+        settings = Settings(exchanges=tuple(configured))
+        assert plan(settings, cores, "host") == plan(settings, cores, "host")
+
+    def test_what_is_not_enabled_is_not_planned(self) -> None:
+        off = exchange(trades=3).model_copy(update={"enabled": False})
+        assert plan(Settings(exchanges=(off,)), 2, "host") == []
