@@ -27,8 +27,9 @@ ANSWER_WITHIN = 10.0
 """Seconds after which a snapshot that was asked for is asked for again."""
 SLOWEST_RETRY = 60.0
 """Seconds between attempts at a book that does not come right: a slow ceiling, never an end."""
-STABLE_AFTER = 60.0
-"""Seconds for which a book must hold before its earlier failures are forgotten."""
+FORGIVEN_EVERY = 10.0
+"""Seconds for which a book must hold for one attempt at it to be forgotten: rare faults are mended at once, a book that never
+holds is asked for ever more rarely."""
 
 _FAR = float("inf")
 
@@ -378,8 +379,8 @@ class BookSync:
         self.retry(now)
 
     def _forgive(self, now: float) -> None:
-        if self.state is BookState.SYNCED and now - self._synced_at >= STABLE_AFTER:
-            self._attempts = 0
+        if self.state is BookState.SYNCED:
+            self._attempts = max(0, self._attempts - int((now - self._synced_at) / FORGIVEN_EVERY))
 
     def refresh(self, now: float) -> None:
         """Ask for a fresh snapshot while the book that is shown is still right."""

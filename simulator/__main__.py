@@ -24,7 +24,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=_port, default=9000, help="0 lets the system choose")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same markets")
     parser.add_argument("--rate", type=_rate, default=200.0, metavar="EVENTS_PER_S", help="market events of each exchange")
-    parser.add_argument("--fault", action="append", default=[], metavar="SPEC", help="repeatable; see below")
+    parser.add_argument("--fault", nargs="+", action="extend", default=[], metavar="SPEC", help="see below")
     parser.print_usage = lambda file=None: None  # type: ignore[method-assign]  # an error is one line, not five
     options = parser.parse_args(argv)
     options.exchange = list(dict.fromkeys(options.exchange or VENUES))

@@ -219,6 +219,15 @@ class TestDrain:
         assert not await master.outbox.drain(0.01)
         assert master.outbox.held_events == 1
 
+    async def test_what_was_acknowledged_before_does_not_count(self) -> None:
+        master = Master()
+        put = master.open()
+        put(trade(1))
+        await until(master.batches)
+        master.acknowledge()
+        put(trade(2))
+        assert not await master.outbox.drain(0.01)
+
     async def test_what_pressure_held_back_goes_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PRESSURE_FROM", {Pressure.SOME: 1, Pressure.FULL: 1 << 30})
         master = Master()

@@ -12,6 +12,8 @@ import pytest
 
 from master import ingest
 from master.auth import Opening, encode_opening, new_nonce, proof
+from master.ingest import Ingest
+from master.journal import Journal, recover
 from master.protocol import (
     HEADER_SIZE,
     MAX_BATCH,
@@ -23,6 +25,7 @@ from master.protocol import (
     Hello,
     Login,
     Nak,
+    Receiver,
     Refused,
     Welcome,
     decode_control,
@@ -181,10 +184,12 @@ class Disk:
         self.may_sync = threading.Event()
         self.may_sync.set()
         self.is_full = False
+        self.refused = 0
         write, sync = SegmentWriter.write, SegmentWriter.sync
 
         def careful_write(writer: SegmentWriter, records: list[bytes]) -> None:
             if self.is_full:
+                self.refused += 1
                 raise OSError(28, "No space left on device")
             write(writer, records)
 
@@ -459,6 +464,19 @@ class TestFullDisk:
             await again.acked(STREAM, 3)
         assert ids(data) == [1, 2, 3]
 
+    async def test_whoever_comes_meanwhile_is_told_at_once(
+        self, disk: Disk, master: Address, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ingest, "JOURNAL_RETRY", 1.0)
+        disk.is_full = True
+        async with collector(master, STREAM) as one:
+            await one.send(batch(1))
+            await one.closed()
+        async with stranger(master) as late:
+            await late.log_in()
+            assert (await late.hear(Refused)).retry
+        assert disk.refused == 1, "and not by another try"
+
     async def test_it_is_said_once(self, disk: Disk, master: Address, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ingest, "JOURNAL_RETRY", 0.01)
         with logs() as said:
@@ -528,6 +546,19 @@ class TestLegacy:
             await new.acked(STREAM, 1)
             await told(master, lambda health: health["stored"] == 2)
         assert ask(data, "SELECT source, count(*) FROM trades GROUP BY 1 ORDER BY 1") == [("legacy", 1), ("live", 1)]
+
+    async def test_what_waits_for_company_at_the_end_is_stored(self, data: Path) -> None:
+        data.mkdir()
+        door = Ingest(KEY, Receiver(), data / "dead-letters")
+        kept = Journal(data, recover(data), door.committed, lambda _: None, roll_bytes=1 << 20, roll_seconds=3600)
+        committing = asyncio.create_task(door.run(kept))
+        await asyncio.sleep(0)
+        door.record([trade(1)])
+        await door.close()
+        kept.stop()
+        await committing
+        kept.close()
+        assert door.stored == 1
 
     async def test_stored_also_if_the_master_ends_at_once(self, data: Path) -> None:
         async with running(data) as found, stranger(found) as one:

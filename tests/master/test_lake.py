@@ -379,6 +379,14 @@ class TestConnect:
         keep(data, 2, trade(2))
         assert numbers(data) == [1, 2]
 
+    def test_a_segment_that_is_sealed_while_one_looks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for number in (1, 2):
+            keep(tmp_path, number, trade(number))
+        listed = segments_in(tmp_path / "journal")
+        monkeypatch.setattr("master.lake.segments_in", lambda _: listed)
+        seal(listed[0], tmp_path / "lake")
+        assert numbers(tmp_path) == [1, 2]
+
     def test_lake_and_journal_are_one(self, tmp_path: Path) -> None:
         for number in range(1, 7):
             keep(tmp_path, number, trade(number))

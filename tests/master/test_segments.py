@@ -154,6 +154,14 @@ class TestWriter:
             assert writer.path.read_bytes() == HEAD
             assert writer.size == len(HEAD)
 
+    def test_and_durable_itself_and_by_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Older segments are sealed and removed on the word of this head."""
+        synced: list[str] = []
+        monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink().name))
+        monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink().name))
+        SegmentWriter(path_of(tmp_path, 3), 3, MARKS).close()
+        assert synced == [path_of(tmp_path, 3).name, tmp_path.name]
+
     def test_a_segment_that_is_there_is_never_written_over(self, tmp_path: Path) -> None:
         path = write_segment(tmp_path, 3, BATCHES, MARKS)
         with pytest.raises(FileExistsError):
@@ -170,9 +178,10 @@ class TestWriter:
         assert written(path_of(tmp_path, 1)) == many
 
     def test_a_system_that_takes_less_than_it_was_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = os.writev
+        write, writev = os.write, os.writev
         with SegmentWriter(path_of(tmp_path, 1), 1, {}) as writer:
-            monkeypatch.setattr(os, "writev", lambda fd, records: real(fd, [b"".join(records)[:100]]))
+            monkeypatch.setattr(os, "writev", lambda fd, records: writev(fd, [b"".join(records)[:100]]))
+            monkeypatch.setattr(os, "write", lambda fd, rest: write(fd, rest[:100]))
             writer.write([each.data for each in BATCHES])
         assert written(path_of(tmp_path, 1)) == BATCHES
 

@@ -46,7 +46,8 @@ class TestStart:
         config = configuration(data, host="0.0.0.0")
         config["master"]["key"] = PLACEHOLDER_KEY
         with pytest.raises(ConfigError, match="the placeholder") as caught:
-            await run(load(MasterSettings, config), asyncio.Event())
+            async with asyncio.timeout(PATIENCE):
+                await run(load(MasterSettings, config), asyncio.Event())
         (line,) = caught.value.lines
         assert line.startswith("server.host: 0.0.0.0")
         assert not data.exists(), "and nothing was begun"

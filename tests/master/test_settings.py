@@ -153,6 +153,9 @@ class TestSecrets:
     def test_in_the_file(self, master: object) -> None:
         assert CANARY not in "\n".join(faults({"master": master}))
 
+    def test_a_key_that_is_a_number(self) -> None:
+        assert faults({"master": {"key": 71190551}}) == ["master.key: input should be a valid string"]
+
     @pytest.mark.parametrize("name", ["COLLECTOR_MASTER", "COLLECTOR_MASTER__KEY__X", "COLLECTOR_MASTER__KEYS"])
     def test_in_the_environment(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         monkeypatch.setenv(name, CANARY)
