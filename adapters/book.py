@@ -25,6 +25,8 @@ MAX_BUFFERED = 10_000
 """Changes kept while a snapshot is on its way; at 100 ms a change that is a quarter of an hour."""
 ANSWER_WITHIN = 10.0
 """Seconds after which a snapshot that was asked for is asked for again."""
+REFRESHED_EVERY = 5.0
+"""Seconds between snapshots of a book that is right, but lacks levels: a thin market may lack them always."""
 SLOWEST_RETRY = 60.0
 """Seconds between attempts at a book that does not come right: a slow ceiling, never an end."""
 FORGIVEN_EVERY = 10.0
@@ -351,9 +353,11 @@ class BookSync:
             if isinstance(error, BookError) and error.reason == "sequence":
                 raise BookError("stale snapshot") from error
             raise
-        if self._is_refreshed() and (book.sequence or 0) < (self.book.sequence or 0):
-            self.retry(now)  # an answer out of the venue's cache must not turn the book back
-            return False
+        if self._is_refreshed():
+            if (book.sequence or 0) < (self.book.sequence or 0):
+                self.retry(now)  # an answer out of the venue's cache must not turn the book back
+                return False
+            self._attempts = max(0, self._attempts - 1)  # a refresh that succeeds is no sign of trouble
         self.book, self.state, self._synced_at = book, BookState.SYNCED, now
         self.due, self._buffer = _FAR, None
         self.dirty, self.next_view = True, 0.0
@@ -384,7 +388,7 @@ class BookSync:
 
     def refresh(self, now: float) -> None:
         """Ask for a fresh snapshot while the book that is shown is still right."""
-        if self._buffer is None and self._rule.source == "rest":
+        if self._buffer is None and self._rule.source == "rest" and now - self._synced_at >= REFRESHED_EVERY:
             self._buffer, self.due = self._new_buffer(), now
 
     def asked(self, now: float) -> None:

@@ -17,6 +17,8 @@ LATE_IDS_KEPT = 1000
 """A hole of at most so many trades is remembered by id, so that a trade that only comes late is still told, and told once."""
 RENUMBERED_BELOW = 100_000
 """A trade id so far below the expected one is no repeat: the venue has begun to count anew."""
+FROZEN_AFTER = 10_000_000
+"""Microseconds for which nothing but old changes came: the venue counts anew, and the book that is shown stands still."""
 QUIET_BOOK_AFTER = 5.0
 """Seconds after its acknowledgement at which a book that does not move is fetched without waiting for a first change."""
 
@@ -45,6 +47,7 @@ class LiveHandler:
         self._ask_for_book = ask_for_book
         self._name = venue.name
         self._source = venue.book.source
+        self._is_blind = venue.book.chain is None and venue.book.checksum is None and not venue.numbers_messages
         self._options = options
         self._subscriptions = subscriptions
         self._trades = subscriptions.of("trades")
@@ -77,7 +80,7 @@ class LiveHandler:
         if isinstance(number, int):
             if number == subscription.upcoming:
                 subscription.upcoming += 1
-            elif not self._out_of_turn(subscription, number):
+            elif not self._out_of_turn(subscription, number, timestamp):
                 return
             number = str(number)
         elif not number:
@@ -85,32 +88,41 @@ class LiveHandler:
         elif not subscription.is_new(number):
             self.repeated += 1
             return
-        subscription.heard = self.received
+        subscription.heard, subscription.latest = self.received, timestamp
         subscription.told += 1
         self.out.append(Trade(self._name, subscription.symbol, timestamp, self.received, number, price, amount, side))
 
-    def _out_of_turn(self, subscription: Subscription, number: int) -> bool:
+    def _out_of_turn(self, subscription: Subscription, number: int, timestamp: int | None) -> bool:
         """A trade whose number is not the next one: whether it is told. A jump ahead is a gap."""
-        upcoming = subscription.upcoming
-        if upcoming is not None and upcoming - RENUMBERED_BELOW < number < upcoming:
-            if subscription.hole is not None:
-                subscription.state = State.ACKED  # it proves nothing about the hole: the next trade is the first again
-            if number in subscription.late:
-                subscription.late.discard(number)
-                return True
-            self.repeated += 1
-            return False
-        if upcoming is not None and number < upcoming:
+        upcoming, late = subscription.upcoming, subscription.late
+        subscription.late = set()
+        if upcoming is None:
+            subscription.origin = number
+        elif number < upcoming:
+            if not self._is_renumbered(subscription, upcoming - number, timestamp) or number in late:
+                subscription.late = late - {number}
+                self.repeated += number not in late
+                if subscription.hole is not None:
+                    subscription.state = State.ACKED  # it proves nothing about the hole: the next trade is the first again
+                return number in late
             self._gap(subscription, "renumbered")
-        elif upcoming is not None:
+            subscription.origin = number
+        else:
             reason = "sequence" if subscription.hole is None else subscription.hole_reason
             self._gap(subscription, reason, str(upcoming), str(number - 1))
-        if upcoming is not None and 0 < number - upcoming <= LATE_IDS_KEPT:
-            subscription.late = set(range(upcoming, number))
-        else:
-            subscription.late, subscription.origin = set(), number
+            if number - upcoming <= LATE_IDS_KEPT:
+                subscription.late = set(range(upcoming, number))
+            else:
+                subscription.origin = number
         subscription.upcoming = number + 1
         return True
+
+    @staticmethod
+    def _is_renumbered(subscription: Subscription, below: int, timestamp: int | None) -> bool:
+        """Whether a number so far below the expected one is no repeat, but the first of a new count: the trade is younger than
+        the last one told (by the venue's own time), or its number is out of all proportion."""
+        is_younger = timestamp is not None and subscription.latest is not None and timestamp > subscription.latest
+        return is_younger or below > RENUMBERED_BELOW
 
     def past_trade(self, native: str, number: int | str, price: str, amount: str, side: Side, timestamp: int | None) -> None:
         pass  # a past trade is not news
@@ -143,6 +155,8 @@ class LiveHandler:
             if applied is None:
                 if book.state is BookState.WAITING and book.first_change(self.now):
                     self._ask_for_book(book)
+                elif book.state is _SYNCED and self.received - book.received > FROZEN_AFTER:
+                    raise BookError("sequence")
                 return
             book.timestamp, book.received = change.timestamp, self.received
             if self._options.mode == "deltas":
@@ -172,6 +186,7 @@ class LiveHandler:
         return book
 
     def _synced(self, book: BookSync) -> None:
+        self._close_hole(self._orderbooks[book.native])
         sequence = book.book.sequence
         self._status("book", book.symbol, "synced", "" if sequence is None else f"sequence {sequence}")
         self.introduce(book)
@@ -219,6 +234,7 @@ class LiveHandler:
             subscription = self._orderbooks[book.native]
             subscription.heard = book.received
             self._gap(subscription, trouble.reason, trouble.first_missing, trouble.last_missing)
+            subscription.hole, subscription.hole_reason = self.received, "recovering"  # absent until it is SYNCED again
             self._status("book", book.symbol, "recovering", trouble.reason)
         if book.due <= self.now:
             self._ask_for_book(book)
@@ -249,7 +265,7 @@ class LiveHandler:
     ) -> None:
         for subscription in self._subscriptions.answered(channel, native, request):
             self._subscriptions.acked(subscription, self.now)
-            if subscription.upcoming is None:
+            if subscription.upcoming is None and subscription.channel != "orderbooks":
                 self._close_hole(subscription)
             if subscription.channel == "orderbooks":
                 self._await_book(self.books[subscription.native], depth)
@@ -283,8 +299,8 @@ class LiveHandler:
         subscription.state, subscription.changed = State.LIVE, self.now
         if in_turn:
             subscription.hole = None
-        elif not numbered or subscription.upcoming is None:
-            self._close_hole(subscription)
+        elif subscription.channel != "orderbooks" and (not numbered or subscription.upcoming is None):
+            self._close_hole(subscription)  # that of a book ends when it is SYNCED
 
     def _close_hole(self, subscription: Subscription) -> None:
         if subscription.hole is not None:
@@ -338,9 +354,13 @@ class LiveHandler:
         self.out.append(error)
 
     def unreadable(self, error: FrameError) -> None:
-        """A frame said something that cannot be read. Books and numbered trades will show what it was; of trades without
-        such numbers nobody would ever know, so that the hole is told now, for all markets of the connection."""
+        """A frame said something that cannot be read. A chain, a checksum or trade numbers will show what it was; where there
+        are none nobody would ever know, so that the hole is told now, for all markets of the connection."""
         self.out.append(error)
+        if self._is_blind:
+            for book in self.books.values():
+                if book.state is _SYNCED:
+                    self._doubt(book, BookError("malformed"))
         unnumbered = [each.heard for each in self._trades.values() if each.state is _LIVE and each.upcoming is None]
         if unnumbered:
             self.gaps += 1

@@ -25,14 +25,15 @@ class State(StrEnum):
 class Subscription:
     """One channel of one market, and what is remembered of its data.
 
-    `heard`: when data last came; `hole`: since when it may be missing (both microseconds UTC; None while whole). Where a venue
-    numbers trades without holes, `origin`..`upcoming` are those of this session, the last one excluded, and `late` the ones
-    reported missing that may still come; `seen`: the last trade ids, where it does not. `told`, `gaps`: events so far.
+    `heard`: when data last came; `latest`: the venue's time of the last trade told; `hole`: since when data may be missing (all
+    microseconds UTC; None while whole). Where a venue numbers trades without holes, `origin`..`upcoming` are those of this
+    session, the last one excluded, and `late` the ones reported missing that may still come; `seen`: the last trade ids, where
+    it does not. `told`, `gaps`: events so far.
     """
 
     __slots__ = (
         *("attempts", "changed", "channel", "due", "heard", "hole", "late", "native", "reason", "seen"),
-        *("gaps", "hole_reason", "origin", "state", "symbol", "told", "upcoming"),
+        *("gaps", "hole_reason", "latest", "origin", "state", "symbol", "told", "upcoming"),
     )
 
     def __init__(self, channel: Channel, symbol: str, native: str) -> None:
@@ -45,6 +46,7 @@ class Subscription:
         self.due = _NEVER
         self.attempts = 0
         self.heard = 0
+        self.latest: int | None = None
         self.hole: int | None = None
         self.hole_reason = "disconnected"
         self.told = 0

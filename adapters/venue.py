@@ -57,6 +57,8 @@ class Venue:
     """Whether it acknowledges subscriptions; where it does not, its instrument list decides."""
     ack_within: float = 10.0
     """Seconds until a subscription without an answer is asked for again."""
+    numbers_messages: bool = False
+    """Whether all messages of a connection are numbered, so that `parse` sees a missing one and says `missed`."""
     lifetime: float | None = None
     """Seconds after which the venue ends a session, however healthy."""
     evidence: tuple[str, ...] = field(default=())

@@ -101,6 +101,7 @@ class Ingest:
         self._own = new_stream()
         self._own_seq = 0
         self._own_events: list[Event] = []
+        self._own_held: dict[int, list[Event]] = {}
         self._is_ending = False
         receiver.marks[self._own] = Mark(worker="master")
 
@@ -119,11 +120,12 @@ class Ingest:
             log.critical("cannot write; nothing is acknowledged until there is room", reason=trouble)
         self.trouble = trouble
         self._receiver.rolled_back()
-        self._own_seq = self._receiver.marks[self._own].durable
+        self._take_back_own()
         await asyncio.gather(*(self._refuse(each.socket, trouble, retry=True) for each in list(self.sessions)))
         await asyncio.sleep(JOURNAL_RETRY)
         if not self._is_ending:
-            self._append_own([])  # nobody else may try whether there is room again
+            events, self._own_events = self._own_events, []
+            self._append_own(events)  # be there none: nobody else may try whether there is room again
 
     def committed(self, batches: list[Batch]) -> None:
         """The journal has these on disk: they are stored, and may be acknowledged."""
@@ -133,6 +135,8 @@ class Ingest:
         self._receiver.committed({batch.stream: batch.seq for batch in batches})
         for batch in batches:
             self.stored += batch.count
+            if batch.stream == self._own:
+                self._own_held.pop(batch.seq, None)
             session = self._sender_of.get(batch.stream)
             if session is not None:
                 session.owe(batch.stream)
@@ -300,13 +304,24 @@ class Ingest:
 
     def _append_own(self, events: list[Event]) -> None:
         self._own_seq += 1
+        self._own_held[self._own_seq] = events
         batch = pack(self._own, self._own_seq, len(events), _encoder.encode(events))
         self._receiver.take(batch)
         self._append(batch)
 
+    def _take_back_own(self) -> None:
+        """What could not be written of our own is written later: nobody will send it again. (A hole will be found again.)"""
+        kept: list[Event] = [event for events in self._own_held.values() for event in events if not isinstance(event, Gap)]
+        self._own_events = kept + self._own_events
+        self._own_held.clear()
+        self._own_seq = self._receiver.marks[self._own].durable
+
     async def _serve_legacy(self, socket: ServerConnection) -> None:
         log.warning("a collector uses the old login, which sends the key in plain text", address=_address(socket))
         async for frame in socket:
+            if self.trouble is not None:
+                await self._refuse(socket, self.trouble, retry=True)
+                return
             try:
                 event = legacy.decode(frame, time_ns() // 1000)
             except legacy.LegacyError as error:

@@ -30,6 +30,7 @@ VENUE = Venue(
     keepalive=Keepalive(ping=None, silence=30.0),
     book=BookRule(chain=None, source="socket"),
     depths=(1000,),
+    numbers_messages=True,
     per_connection={"trades": 50, "orderbooks": 20, "tickers": 50},
     evidence=("Repeats of the last message are passed over; numbers that go further back are a broken connection.",),
 )

@@ -88,6 +88,14 @@ class TestTrades:
         assert ids(outputs) == ["1", "2", "4"]
         assert missing(outputs) == [("renumbered", None, None), ("sequence", "3", "3")]
 
+    def test_a_lower_number_of_a_younger_trade_is_a_new_count(self) -> None:
+        session = live()
+        session.say(trade(500, timestamp=EPOCH))
+        assert session.say(trade(3, timestamp=EPOCH)) == [], "as old as what was told: a repeat"
+        outputs = session.say(trade(3, timestamp=EPOCH + 1), trade(4, timestamp=EPOCH + 2))
+        assert ids(outputs) == ["3", "4"]
+        assert missing(outputs) == [("renumbered", None, None)]
+
     def test_a_past_trade_is_no_news(self) -> None:
         session = live()
         name, said = trade(5)
@@ -196,7 +204,7 @@ class TestHoles:
         session.say(trade("a"), ticker())
         session.sync()
         session.lose()
-        gaps = of(session.reopen(), Gap)
+        gaps = of(session.reopen() + session.sync(), Gap)
         assert {gap.channel for gap in gaps} == {"trades", "tickers", "orderbooks"}
         assert {gap.reason for gap in gaps} == {"disconnected"}
 

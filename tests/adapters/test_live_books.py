@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.book import BookRule, BookState
+from adapters.book import REFRESHED_EVERY, BookRule, BookState
 from adapters.effects import Fetch
 from adapters.events import Book, BookDelta, Gap, Status
-from adapters.live import Output
+from adapters.live import FROZEN_AFTER, Output
 from adapters.subscriptions import QUIET_AFTER
 from tests.adapters.driving import of
 from tests.adapters.puppet import EPOCH, Call, asked, change, errors, puppet, snapshot, trade
@@ -88,9 +88,20 @@ class TestTrouble:
         assert of(outputs, Book) == []
         assert of(session.say(change(14)), Book) == []
         assert [fetch.key for fetch in of(session.wait(3.0), Fetch)] == [("book", "BTCUSDT")]
-        (view,) = of(session.answer(snapshot(12)), Book)
+        doubted, outputs = gap.until, session.answer(snapshot(12))
+        (view,) = of(outputs, Book)
         assert view.sequence == 14
         assert view.bids[0] == ("99", "5")
+        (absence,) = of(outputs, Gap)
+        assert (absence.reason, absence.since, absence.until) == ("recovering", doubted, session.received)
+
+    def test_a_book_that_gets_nothing_but_old_changes_stands_still_and_is_in_doubt(self) -> None:
+        session = live(BOOK)
+        session.sync()
+        assert of(session.say(change(3)), Gap) == [], "a change of before, once"
+        outputs = session.say(change(4), seconds=FROZEN_AFTER / 1e6 + 1)
+        assert [gap.reason for gap in of(outputs, Gap)] == ["sequence"]
+        assert session.book_state() is BookState.RECOVERING
 
     def test_a_state_of_a_book_is_told_to_people(self) -> None:
         session = live(BOOK)
@@ -165,6 +176,7 @@ class TestTrouble:
         }
         session.say(change(10))
         session.answer(snapshot(10, **rows))
+        session.wait(REFRESHED_EVERY)
         outputs = session.say(change(11, asks=[["100", "0"], ["120", "1"]])) + session.wait(1.0)
         (fetch,) = of(outputs, Fetch)
         assert fetch.key == ("book", "BTCUSDT")
@@ -183,6 +195,7 @@ class TestTrouble:
         }
         session.say(change(10))
         session.answer(snapshot(10, **rows))
+        session.wait(REFRESHED_EVERY)
         outputs = session.say(change(11, asks=[["100", "0"]])) + session.wait(0.2)
         assert len(of(outputs, Fetch)) == 1
         outputs = session.fail() + session.say(change(12, asks=[["101", "2"]])) + session.wait(4.0)

@@ -138,6 +138,10 @@ class TestPlan:
         settings = Settings(exchanges=tuple(configured))
         assert plan(settings, cores, "host") == plan(settings, cores, "host")
 
+    def test_with_fewer_workers_than_parts_they_are_spread_all_the_same(self) -> None:
+        planned = plan(Settings(exchanges=(exchange(trades=40, trades_per_connection=10, workers=4),)), 2, "host")
+        assert [len(worker.exchanges) for worker in planned] == [2, 2]
+
     def test_what_is_not_enabled_is_not_planned(self) -> None:
         off = exchange(trades=3).model_copy(update={"enabled": False})
         assert plan(Settings(exchanges=(off,)), 2, "host") == []

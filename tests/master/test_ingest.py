@@ -547,6 +547,25 @@ class TestLegacy:
             await told(master, lambda health: health["stored"] == 2)
         assert ask(data, "SELECT source, count(*) FROM trades GROUP BY 1 ORDER BY 1") == [("legacy", 1), ("live", 1)]
 
+    async def test_a_disk_that_refuses_costs_nothing_that_was_taken(
+        self, disk: Disk, master: Address, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody will send it again: it waits here, and its sender is sent away until there is room."""
+        monkeypatch.setattr(ingest, "JOURNAL_RETRY", 0.1)
+        message = json.dumps({"type": "trade", **COMMON, "price": "1", "amount": "2", "side": "buy"})
+        async with stranger(master) as one:
+            await one.socket.send(f"key={KEY}&role=collector")
+            disk.is_full = True
+            await one.socket.send(message)
+            await told(master, lambda health: health["status"] == "failing")
+            await one.socket.send(message)
+            assert (await one.hear(Refused)).retry
+            assert await one.closed() == 1013
+        disk.is_full = False
+        await told(master, lambda health: health["status"] == "ok")
+        await told(master, lambda health: health["journal"]["pending"] == 0)
+        assert ask(data, "SELECT count(*) FROM trades") == [(1,)]
+
     async def test_what_waits_for_company_at_the_end_is_stored(self, data: Path) -> None:
         data.mkdir()
         door = Ingest(KEY, Receiver(), data / "dead-letters")
