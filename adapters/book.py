@@ -29,9 +29,9 @@ REFRESHED_EVERY = 5.0
 """Seconds between snapshots of a book that is right, but lacks levels: a thin market may lack them always."""
 SLOWEST_RETRY = 60.0
 """Seconds between attempts at a book that does not come right: a slow ceiling, never an end."""
-FORGIVEN_EVERY = 10.0
-"""Seconds for which a book must hold for one attempt at it to be forgotten: rare faults are mended at once, a book that never
-holds is asked for ever more rarely."""
+STABLE_AFTER = 5.0
+"""Seconds for which a book must hold for the attempts before to be forgotten: single faults are mended at once, while a book
+that never holds is asked for ever more rarely."""
 
 _FAR = float("inf")
 
@@ -383,13 +383,13 @@ class BookSync:
         self.retry(now)
 
     def _forgive(self, now: float) -> None:
-        if self.state is BookState.SYNCED:
-            self._attempts = max(0, self._attempts - int((now - self._synced_at) / FORGIVEN_EVERY))
+        if self.state is BookState.SYNCED and now - self._synced_at >= STABLE_AFTER:
+            self._attempts = 0
 
     def refresh(self, now: float) -> None:
-        """Ask for a fresh snapshot while the book that is shown is still right."""
-        if self._buffer is None and self._rule.source == "rest" and now - self._synced_at >= REFRESHED_EVERY:
-            self._buffer, self.due = self._new_buffer(), now
+        """A fresh snapshot is due, as soon as another is allowed; the book that is shown stays right meanwhile."""
+        if self._buffer is None and self._rule.source == "rest":
+            self._buffer, self.due = self._new_buffer(), max(now, self._synced_at + REFRESHED_EVERY)
 
     def asked(self, now: float) -> None:
         """A snapshot was asked for; without one in time it is due again."""

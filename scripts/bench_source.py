@@ -1,8 +1,10 @@
 """A venue that sends as fast as it is told: the other end of scripts/bench.py, in a process of its own.
 
-usage: bench_source.py KIND COUNT PER_WRITE RATE     KIND: trade, depth or kraken; RATE: frames a second of each connection, 0: as
-many as it takes. Prints its port. The frames of a connection begin when its first frame (a subscription) has come; those of a
-book that needs a snapshot go on when that was asked for.
+usage: bench_source.py KIND COUNT PER_WRITE RATE
+
+KIND is trade, depth or kraken; RATE is frames a second of each connection, 0: as many as it takes. Prints its port. The
+frames of a connection begin when its first frame (a subscription) has come; those of a book that needs a snapshot go on when
+that was asked for.
 """
 
 import asyncio

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from adapters.book import (
     ANSWER_WITHIN,
-    FORGIVEN_EVERY,
     MAX_BUFFERED,
     SLOWEST_RETRY,
+    STABLE_AFTER,
     BookRule,
     BookState,
     BookSync,
@@ -205,7 +205,7 @@ class TestRetries:
             for _ in range(8):
                 sync.asked(0.0)
             sync.snapshot(snapshot(), 0.0)
-            later = 8 * FORGIVEN_EVERY
+            later = STABLE_AFTER
             end(sync, later)
             sync.asked(later)
             assert sync.due < later + ANSWER_WITHIN + 2.0, "a stable book forgets the attempts before"
@@ -215,8 +215,8 @@ class TestRetries:
         for _ in range(8):
             sync.asked(0.0)
         sync.snapshot(snapshot(), 0.0)
-        sync.fail(FORGIVEN_EVERY - 1)
-        assert sync.due > FORGIVEN_EVERY + SLOWEST_RETRY / 3
+        sync.fail(STABLE_AFTER - 1)
+        assert sync.due > STABLE_AFTER + SLOWEST_RETRY / 3
 
     def test_a_lost_connection_knows_nothing(self) -> None:
         sync = sync_of(RANGE, synced=True)

@@ -187,6 +187,18 @@ class TestTrouble:
         assert [len(view.asks) for view in of(outputs, Book)] == [10]
         assert of(outputs, Gap) == []
 
+    def test_a_book_that_is_short_at_once_is_refreshed_even_if_the_market_rests(self) -> None:
+        session = live(BOOK, adapter=LIMITED, depth=10)
+        rows: dict[str, Any] = {
+            "bids": [[str(90 - n), "1"] for n in range(10)],
+            "asks": [[str(100 + n), "1"] for n in range(10)],
+        }
+        session.say(change(10))
+        session.answer(snapshot(10, **rows))
+        outputs = session.say(change(11, asks=[["100", "0"]])) + session.wait(REFRESHED_EVERY - 1)
+        assert of(outputs, Fetch) == [], "not more often than allowed"
+        assert len(of(session.wait(1.5), Fetch)) == 1
+
     def test_a_refresh_that_fails_is_tried_again_while_the_book_goes_on(self) -> None:
         session = live(BOOK, adapter=LIMITED, depth=10)
         rows: dict[str, Any] = {

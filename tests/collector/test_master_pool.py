@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from collector import limits, master_pool
+from collector import limits
 from collector import outbox as outbox_module
 from collector.master_pool import MasterPool
 from collector.pending import Pressure
@@ -48,7 +48,6 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other quickly."""
-    monkeypatch.setattr(master_pool, "SLOWEST_RETRY", 0.05)
     monkeypatch.setattr(limits.Backoff, "after_failure", lambda *_: 0.01)
 
 

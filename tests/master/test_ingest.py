@@ -555,6 +555,8 @@ class TestLegacy:
         message = json.dumps({"type": "trade", **COMMON, "price": "1", "amount": "2", "side": "buy"})
         async with stranger(master) as one:
             await one.socket.send(f"key={KEY}&role=collector")
+            await one.socket.send(message)
+            await told(master, lambda health: health["stored"] == 1)
             disk.is_full = True
             await one.socket.send(message)
             await told(master, lambda health: health["status"] == "failing")
@@ -564,7 +566,7 @@ class TestLegacy:
         disk.is_full = False
         await told(master, lambda health: health["status"] == "ok")
         await told(master, lambda health: health["journal"]["pending"] == 0)
-        assert ask(data, "SELECT count(*) FROM trades") == [(1,)]
+        assert ask(data, "SELECT count(*) FROM trades") == [(2,)]
 
     async def test_what_waits_for_company_at_the_end_is_stored(self, data: Path) -> None:
         data.mkdir()

@@ -16,7 +16,7 @@ from master.__main__ import main
 from master.auth import PLACEHOLDER_KEY
 from master.journal import recover
 from master.segments import SegmentWriter, path_of, segments_in
-from master.service import StartError, run
+from master.service import Sealer, StartError, run
 from master.settings import ConfigError, MasterSettings, load
 from tests.hearing import events, logs
 from tests.master.making import STREAM, batch, write_segment
@@ -181,6 +181,24 @@ class TestSealing:
                 (data / "lake" / "trades").unlink()
                 await until(lambda: ids_in_lake(data) == [1], "the second try")
         assert ids(data) == [1]
+
+    async def test_only_what_is_not_sealed_yet_is_handed_over(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        one, two = path_of(data / "journal", 1), path_of(data / "journal", 2)
+        asked: list[list[Path]] = []
+
+        async def tidy(_: Sealer, segments: list[Path]) -> bool:
+            asked.append(segments)
+            return len(asked) != 2  # the second try fails
+
+        monkeypatch.setattr(Sealer, "_tidy", tidy)
+        monkeypatch.setattr(service, "SEAL_RETRY", 0.01)
+        sealer = Sealer(load(MasterSettings, configuration(data)), [one])
+        sealing = asyncio.create_task(sealer.run())
+        await until(lambda: len(asked) == 1)
+        sealer.add(two)
+        await until(lambda: len(asked) == 3)
+        sealing.cancel()
+        assert asked == [[one], [two], [two]]
 
 
 def ids_in_lake(data: Path) -> list[int]:
