@@ -101,7 +101,7 @@ class BookSide:
     change far from the market costs one dict operation and a change near it one insertion into a short list.
     """
 
-    __slots__ = ("_allowed", "_keep", "_open", "_reach", "_separator", "edge", "levels", "top")
+    __slots__ = ("_allowed", "_keep", "_open", "_reach", "_separator", "_sign", "edge", "levels", "top")
 
     def __init__(self, *, descending: bool, keep: int) -> None:
         self.levels: dict[float, Row] = {}
@@ -109,7 +109,7 @@ class BookSide:
         self.edge = _FAR
         self._reach = _FAR
         self._keep = keep
-        self._open, self._separator = ("[-", ",-") if descending else ("[", ",")
+        self._sign, self._open, self._separator = (-1.0, "[-", ",-") if descending else (1.0, "[", ",")
         self._allowed = b"0123456789." + self._separator.encode()
 
     def _prices(self, rows: Rows) -> list[float]:
@@ -117,6 +117,11 @@ class BookSide:
         # would take and is no plain number (a sign, an exponent, two numbers, a word) is refused after it.
         if not rows:
             return []
+        if len(rows) == 1:
+            price = rows[0].price
+            if not is_plain(price):
+                raise FrameError(f"not a price: {price[:40]!r}")
+            return [self._sign * float(price)]
         text = self._separator.join([row.price for row in rows])
         try:
             prices: list[float] = orjson.loads(self._open + text + "]")
