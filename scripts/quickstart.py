@@ -201,7 +201,7 @@ class Programs:
 async def watch(
     session: aiohttp.ClientSession, monitor: str, master: str, programs: Programs, stop: asyncio.Event, console: Console
 ) -> None:
-    """Show a live table until `stop`; where there is no terminal, a line now and then."""
+    """Until `stop`: a live table, where there is a terminal."""
     rates = Rates()
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while not stop.is_set():
@@ -211,7 +211,8 @@ async def watch(
             except (aiohttp.ClientError, TimeoutError):
                 collecting = keeping = {}
             if collecting and console.is_terminal:
-                title = f"{collecting['acked']:,} acked, {keeping['stored']:,} stored; Ctrl-C drains and ends"
+                lost = "".join(f", [yellow]{number:,} {reason}[/]" for reason, number in collecting["losses"].items() if number)
+                title = f"{collecting['acked']:,} acked, {keeping['stored']:,} stored{lost}; Ctrl-C drains and ends"
                 stored = {name: sum_of_rows(each) for name, each in keeping["exchanges"].items()}
                 live.update(render(collecting["exchanges"], stored, rates, monotonic(), title), refresh=True)
             await wait_for(stop, REDRAW_EVERY)
