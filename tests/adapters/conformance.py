@@ -1,7 +1,7 @@
 """What every adapter must keep to, whatever its venue does: a made-up exchange that speaks a venue's dialect, a
 line with faults to it, and a checker that sees every output.
 
-A new venue brings a Dialect (conformance_data.py) and nothing else.
+A new venue brings a Dialect (dialects/) and nothing else.
 """
 
 import json

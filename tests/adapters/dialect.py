@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 
+from adapters import registry
 from adapters.adapter import ExchangeAdapter
 from adapters.events import Channel
 from tests.adapters.market import Deal, Market, Move
@@ -157,3 +158,11 @@ class Dialect(ABC):
 
     def pong(self, asked: Asked) -> list[Message]:
         return []
+
+
+class Registered(Dialect):
+    """The dialect of a venue that has an adapter in the registry."""
+
+    @property
+    def adapter(self) -> type[ExchangeAdapter]:
+        return registry.adapter(self.name)

@@ -18,8 +18,8 @@ from adapters.events import CHANNELS, Book, BookDelta, Gap, Status, Ticker, Trad
 from adapters.live import Output
 from adapters.subscriptions import State
 from tests.adapters.conformance import Line, World, WrongValues, at, flipped, written
-from tests.adapters.conformance_data import DIALECTS, every_dialect
 from tests.adapters.dialect import BEGAN, SYMBOLS, UNKNOWN, Dialect
+from tests.adapters.dialects import DIALECTS, every_dialect
 from tests.adapters.driving import of
 from tests.adapters.reader import Reader
 
@@ -31,7 +31,7 @@ seeds = st.integers(0, 2**32)
 
 
 def test_every_registered_venue_has_a_dialect() -> None:
-    assert set(registry.NAMES) <= DIALECTS.keys(), "write the venue's dialect in conformance_data.py"
+    assert set(registry.NAMES) <= DIALECTS.keys(), "write the venue's dialect in tests/adapters/dialects"
 
 
 # Nothing is wrong --------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from adapters.effects import Answer, Fetch
 from adapters.errors import AdapterError, FetchError
 from adapters.events import CHANNELS, Trade
 from tests.adapters.conformance import World, written, wrong_values
-from tests.adapters.conformance_data import every_dialect
 from tests.adapters.dialect import BEGAN, Dialect
+from tests.adapters.dialects import every_dialect
 from tests.adapters.imaginary_wire import Made
 
 PATIENCE = 120.0

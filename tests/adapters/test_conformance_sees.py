@@ -19,8 +19,9 @@ from adapters.kraken import Kraken as KrakenAdapter
 from adapters.live import Output
 from tests.adapters.checker import Checker, ViolationError
 from tests.adapters.conformance import World
-from tests.adapters.conformance_data import Binance, Kraken
 from tests.adapters.dialect import BEGAN, Dialect
+from tests.adapters.dialects.binance import Binance
+from tests.adapters.dialects.kraken import Kraken
 from tests.adapters.imaginary import Imaginary
 from tests.adapters.imaginary_wire import Made
 from tests.adapters.test_conformance import (
