@@ -23,7 +23,7 @@ from adapters.events import CHANNELS, Channel, Trade
 from adapters.handler import Handler
 from adapters.live import LiveHandler, Output
 from adapters.subscriptions import State, Subscription, Subscriptions
-from adapters.symbols import Instrument
+from adapters.symbols import Instrument, renamed
 from adapters.venue import Venue
 
 SLOWEST_ASK = 300.0
@@ -36,7 +36,8 @@ _UNREADABLE = (msgspec.MsgspecError, orjson.JSONDecodeError, UnicodeDecodeError)
 class ExchangeAdapter(ABC):
     venue: ClassVar[Venue]
     endpoints: ClassVar[Mapping[str, tuple[str, str | None]]]
-    """REST path to the kind of its answer (the first part of a Fetch's key), and the query parameter that names the market."""
+    """REST path to the kind of its answer (the first part of a Fetch's key), and the query parameter that names the market; a
+    `{}` in the path stands for a name there."""
 
     def __init__(
         self,
@@ -44,12 +45,14 @@ class ExchangeAdapter(ABC):
         options: BookOptions | None = None,
         instruments: Mapping[str, Instrument] | None = None,
         missing_since: int | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
-        """`missing_since`: the time (microseconds UTC) since which nobody has collected these; what lies between is a hole."""
+        """`missing_since`: the time (microseconds UTC) since which nobody has collected these; what lies between is a hole.
+        `aliases`: assets that this venue lists under another name ({"TON": "GRAM"}); `instruments` go by the venue's names."""
         options = options or BookOptions()
-        names = {symbol: instrument.native for symbol, instrument in (instruments or {}).items()}
+        self._aliases = aliases or {}
         self.subscriptions = Subscriptions(
-            Subscription(channel, symbol, names.get(symbol) or self.native(symbol)) for channel, symbol in wanted
+            Subscription(channel, symbol, self._native_of(symbol, instruments or {})) for channel, symbol in wanted
         )
         if missing_since is not None:
             for subscription in self.subscriptions:
@@ -67,6 +70,11 @@ class ExchangeAdapter(ABC):
         self._requests = 0
         if instruments is not None:
             self._strike(instruments)
+
+    def _native_of(self, symbol: str, instruments: Mapping[str, Instrument]) -> str:
+        theirs = renamed(symbol, self._aliases)
+        instrument = instruments.get(theirs)
+        return self.native(theirs) if instrument is None else instrument.native
 
     # What a venue's file brings -------------------------------------------------------------------------------------
 
@@ -240,13 +248,28 @@ class ExchangeAdapter(ABC):
     # How the inputs are answered ------------------------------------------------------------------------------------
 
     def _strike(self, instruments: Mapping[str, Instrument]) -> None:
-        """What the venue does not list, or does not trade, cannot be had."""
+        """What the venue does not list, or does not trade, cannot be had, until a later list has it again."""
         for subscription in self.subscriptions:
-            instrument = instruments.get(subscription.symbol)
+            theirs = renamed(subscription.symbol, self._aliases)
+            instrument = instruments.get(theirs)
             if instrument is None:
-                self.live.reject(subscription, f"{self.venue.name} does not list {subscription.symbol}")
+                self._leave(subscription, f"{self.venue.name} does not list {theirs}")
             elif not instrument.active:
-                self.live.reject(subscription, f"{self.venue.name} does not trade it now ({instrument.state})")
+                self._leave(subscription, f"{self.venue.name} does not trade it now ({instrument.state})")
+            elif subscription.is_struck:
+                self.live.relisted(subscription)
+                if self._is_open and self._welcome_by == _NEVER:
+                    self._ask([subscription])
+
+    def _leave(self, subscription: Subscription, reason: str) -> None:
+        if subscription.state is State.REJECTED:
+            return
+        self.live.strike(subscription, reason)
+        if self._is_open:
+            self._requests += 1
+            end = self.unsubscribe(subscription.channel, [subscription.native], str(self._requests))
+            if end is not None:
+                self.live.effect(end)
 
     def _welcomed(self) -> None:
         self._welcome_by = _NEVER

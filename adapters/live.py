@@ -47,7 +47,8 @@ class LiveHandler:
         self._ask_for_book = ask_for_book
         self._name = venue.name
         self._source = venue.book.source
-        self._is_blind = venue.book.chain is None and venue.book.checksum is None and not venue.numbers_messages
+        has_no_chain = venue.book.chain in (None, "rising")
+        self._is_blind = has_no_chain and venue.book.checksum is None and not venue.numbers_messages
         self._options = options
         self._subscriptions = subscriptions
         self._trades = subscriptions.of("trades")
@@ -293,8 +294,22 @@ class LiveHandler:
                 self._gap(subscription, subscription.hole_reason, ends=False)
             self._status("subscription", subscription.symbol, "rejected", f"{subscription.channel}: {reason}")
 
+    def strike(self, subscription: Subscription, reason: str) -> None:
+        """The venue's list of markets does not have it (any more): its book is absent, and the rest is silent."""
+        self.reject(subscription, reason)
+        subscription.is_struck = True
+        if subscription.channel == "orderbooks":
+            self.books[subscription.native].lost(self.now)
+
+    def relisted(self, subscription: Subscription) -> None:
+        """The venue's list of markets has it again."""
+        subscription.is_struck, subscription.state, subscription.reason, subscription.attempts = False, State.REQUESTED, "", 0
+        self._status("subscription", subscription.symbol, "listed", subscription.channel)
+
     def _went_live(self, subscription: Subscription, *, in_turn: bool = False, numbered: bool = False) -> None:
         """First data since it was asked for: what lies between two connections is a hole, unless trade ids prove it whole."""
+        if subscription.is_struck:
+            return  # the last words of a market that was delisted
         self._subscriptions.acked(subscription, self.now)
         subscription.state, subscription.changed = State.LIVE, self.now
         if in_turn:
@@ -361,6 +376,8 @@ class LiveHandler:
             for book in self.books.values():
                 if book.state is _SYNCED:
                     self._doubt(book, BookError("malformed"))
+                else:
+                    book.restart(self.now)
         unnumbered = [each.heard for each in self._trades.values() if each.state is _LIVE and each.upcoming is None]
         if unnumbered:
             self.gaps += 1

@@ -28,12 +28,13 @@ class Subscription:
     `heard`: when data last came; `latest`: the venue's time of the last trade told; `hole`: since when data may be missing (all
     microseconds UTC; None while whole). Where a venue numbers trades without holes, `origin`..`upcoming` are those of this
     session, the last one excluded, and `late` the ones reported missing that may still come; `seen`: the last trade ids, where
-    it does not. `told`, `gaps`: events so far.
+    it does not. `told`, `gaps`: events so far. `is_struck`: rejected by the venue's list of
+    markets, and wanted as soon as that has it.
     """
 
     __slots__ = (
         *("attempts", "changed", "channel", "due", "heard", "hole", "late", "native", "reason", "seen"),
-        *("gaps", "hole_reason", "latest", "origin", "state", "symbol", "told", "upcoming"),
+        *("gaps", "hole_reason", "is_struck", "latest", "origin", "state", "symbol", "told", "upcoming"),
     )
 
     def __init__(self, channel: Channel, symbol: str, native: str) -> None:
@@ -42,6 +43,7 @@ class Subscription:
         self.native = native
         self.state = State.REQUESTED
         self.reason = ""
+        self.is_struck = False
         self.changed = 0.0
         self.due = _NEVER
         self.attempts = 0

@@ -1,6 +1,7 @@
 """Canonical symbols as in CCXT (`BTC/USDT`, `BTC/USDT:USDT`, `BTC/USD:BTC-261225`) and the instruments of a venue."""
 
 import re
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -52,6 +53,29 @@ def spot(symbol: str) -> Symbol:
     if not parts.is_spot:
         raise SymbolError(f"{symbol} is no spot market")
     return parts
+
+
+ALL = "all"
+
+
+def is_pattern(text: str) -> bool:
+    """Whether this stands for many symbols: `all`, `*/USDT`, `BTC/*`."""
+    return text == ALL or "*" in text.split("/")
+
+
+def fits(symbol: str, pattern: str) -> bool:
+    """Whether a spot symbol is among those of a pattern."""
+    if pattern == ALL:
+        return True
+    wanted, parts = pattern.split("/"), symbol.split("/")
+    return len(wanted) == len(parts) and all(want in ("*", part) for want, part in zip(wanted, parts, strict=True))
+
+
+def renamed(symbol: str, names: Mapping[str, str]) -> str:
+    """The symbol with its assets under other names, where they have any: with {"TON": "GRAM"} TON/USDT becomes GRAM/USDT."""
+    parts = parse(symbol)
+    base, quote = names.get(parts.base, parts.base), names.get(parts.quote, parts.quote)
+    return f"{base}/{quote}{symbol[len(parts.base) + 1 + len(parts.quote) :]}"
 
 
 def cut(native: str, delimiter: str) -> str | None:

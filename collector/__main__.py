@@ -16,6 +16,7 @@ import uvloop
 from aiohttp import web
 from rich.console import Console
 
+from adapters import registry
 from collector import __version__
 from collector.plan import plan
 from collector.settings import Settings, json_schema, load
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.schema:
         print(json.dumps(json_schema(), indent=2))
         return 0
+    if options.pairs:
+        return _pairs(options.pairs, options.simulator)
     try:
         settings = load(options.config, options.exchange)
         return _run(settings, options)
@@ -48,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--demo", action="store_true", help="no master: a live table, or JSON lines into a pipe")
     parser.add_argument("--check", action="store_true", help="check the configuration and print the plan; connect to nothing")
     parser.add_argument("--live", action="store_true", help="with --check: try each exchange")
+    parser.add_argument("--pairs", metavar="EXCHANGE", help="list what this exchange trades now, and end")
     parser.add_argument("--seconds", type=float, help="end by itself after so long")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the configuration, for editors")
     parser.add_argument("--version", action="version", version=__version__)
@@ -77,12 +81,31 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
         is_well = True
         async for finding in findings(settings, options.simulator):
             is_well &= not finding.wrong
-            console.print(f"[bold]{finding.name}[/] {'[red]trouble[/]' if finding.wrong else '[green]ok[/]'}", finding.seen)
+            console.print(
+                f"[bold]{finding.name}[/] {'[red]trouble[/]' if finding.wrong else '[green]ok[/]'}", ", ".join(finding.seen)
+            )
             for line in finding.wrong:
                 console.print(f"  {line}", markup=False, highlight=False)
         return is_well
 
     return 0 if uvloop.run(live()) else FAILED
+
+
+def _pairs(name: str, simulator: str | None) -> int:
+    from collector.check import VenueError, markets, markets_table  # noqa: PLC0415
+
+    try:
+        listed = uvloop.run(markets(name, simulator))
+    except (registry.UnknownExchangeError, VenueError) as error:
+        print(error, file=sys.stderr)
+        return FAULTY if isinstance(error, registry.UnknownExchangeError) else FAILED
+    if sys.stdout.isatty():
+        Console().print(markets_table(name, listed))
+    else:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as other programs whose output is piped into `head`
+        for each in listed:
+            print(each.symbol, each.native, each.state, each.price_step or "", each.amount_step or "", sep="\t")
+    return 0
 
 
 def _plan(settings: Settings) -> list[Any]:

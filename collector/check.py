@@ -16,6 +16,7 @@ from adapters.effects import Answer, Connect, Fetch
 from adapters.errors import AdapterError
 from adapters.events import CHANNELS
 from adapters.live import Output
+from adapters.symbols import Instrument, fits, is_pattern, renamed
 from collector.exchange import route_to
 from collector.feed import CONNECT_WITHIN, explain, refusal
 from collector.plan import WorkerPlan
@@ -38,6 +39,9 @@ def plan_table(plans: list[WorkerPlan]) -> Table:
                 if sizes:
                     row = (part.name, channel, len(sizes), sum(sizes), _run_lengths(sizes), worker.name)
                     table.add_row(*map(str, row))
+                for each in part.patterns:
+                    if each.channel == channel:
+                        table.add_row(part.name, channel, "as listed", each.pattern, f"at most {each.size}", worker.name)
     return table
 
 
@@ -50,6 +54,41 @@ def _run_lengths(sizes: list[int]) -> str:
         else:
             runs.append((1, size))
     return ", ".join(str(size) if count == 1 else f"{count} x {size}" for count, size in runs)
+
+
+class VenueError(Exception):
+    """A venue does not tell its markets; in words for a person."""
+
+
+async def markets(name: str, simulator: str | None) -> list[Instrument]:
+    """What a venue lists now, by symbol. Raises UnknownExchangeError and VenueError."""
+    adapter = registry.adapter(name)
+    request = adapter.instruments_request().request
+    timeout = aiohttp.ClientTimeout(total=CONNECT_WITHIN)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            url = route_to(simulator)(request.url)
+            async with session.request(request.method, url, headers=request.headers) as response:
+                body = await response.read()
+                if response.status >= 400:
+                    raise VenueError(f"{name}: HTTP {response.status}: {body[:120].decode(errors='replace')}")
+        return sorted(adapter.parse_instruments(body), key=lambda each: each.symbol)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise VenueError(f"{name}: {explain(error.__cause__ or error)}") from error
+    except (AdapterError, msgspec.MsgspecError) as error:
+        raise VenueError(f"{name}: answers something else than a list of markets: {error}") from error
+
+
+def markets_table(name: str, listed: list[Instrument]) -> Table:
+    """Symbol, the venue's own name, state, price and amount steps."""
+    trading = sum(each.active for each in listed)
+    table = Table(title=f"{name}: {len(listed):,} markets, {trading:,} trading", title_justify="left")
+    for heading in ("symbol", "native", "state", "price step", "amount step"):
+        table.add_column(heading, justify="right" if "step" in heading else "left")
+    for each in listed:
+        style = "" if each.active else "dim"
+        table.add_row(each.symbol, each.native, each.state, each.price_step or "", each.amount_step or "", style=style)
+    return table
 
 
 class Finding(Struct):
@@ -117,12 +156,20 @@ class _Try:
             self._finding.wrong.append(f"REST answers something else than a list of markets: {error}")
         else:
             self._finding.seen.append(f"{len(markets):,} markets")
-            wanted = {symbol for channel in CHANNELS for symbol in self._exchange.pairs.of(channel)}
-            for symbol in sorted(wanted):
-                if symbol not in markets:
-                    self._finding.wrong.append(f"{symbol} is not listed")
-                elif not markets[symbol].active:
-                    self._finding.wrong.append(f"{symbol} is not trading now ({markets[symbol].state})")
+            for wanted in sorted({each for channel in CHANNELS for each in self._exchange.pairs.of(channel)}):
+                self._look_up(wanted, markets)
+
+    def _look_up(self, wanted: str, markets: dict[str, Instrument]) -> None:
+        """A pair, or a pattern, in the venue's list of markets."""
+        if is_pattern(wanted):
+            count = sum(each.active and fits(each.symbol, wanted) for each in markets.values())
+            (self._finding.seen if count else self._finding.wrong).append(f"{wanted}: {count:,} markets")
+            return
+        theirs = renamed(wanted, self._exchange.aliases)
+        if theirs not in markets:
+            self._finding.wrong.append(f"{theirs} is not listed")
+        elif not markets[theirs].active:
+            self._finding.wrong.append(f"{theirs} is not trading now ({markets[theirs].state})")
 
     async def _open_socket(self) -> None:
         try:

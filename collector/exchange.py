@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -14,9 +15,10 @@ from msgspec import Struct
 
 from adapters import registry
 from adapters.book import BookState
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, FetchError
+from adapters.events import Channel
 from adapters.subscriptions import State
-from adapters.symbols import Instrument
+from adapters.symbols import Instrument, renamed
 from collector import plan
 from collector.chunk import Chunk
 from collector.feed import Counts, Feed, Surroundings
@@ -30,6 +32,7 @@ log = logger("exchange")
 
 LIST_WITHIN = 10.0
 """Seconds that connections wait for the instrument list; later it is told to those that have begun without it."""
+RELIST_EVERY = 900.0
 
 
 class ExchangeState(Struct):
@@ -96,6 +99,7 @@ class Exchange:
         self._sink = sink
         self._put = sink.open(assigned.name, self._republish)
         self._chunks: list[Chunk] = []
+        self._known: set[tuple[Channel, str]] = {(each.channel, symbol) for each in assigned.chunks for symbol in each.symbols}
 
     def _own_route(self, route: Route) -> Route:
         """The configured address stands for the venue's own WebSocket address."""
@@ -106,28 +110,63 @@ class Exchange:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._around.rest.run())
-            listing = tasks.create_task(self._list())
-            await asyncio.wait([listing], timeout=LIST_WITHIN)
-            makers = [self._maker(pairs, number) for number, pairs in enumerate(self._plan.chunks)]
-            self._chunks = [Chunk(make, self._put, self._sink.status) for make in makers]
-            for chunk in self._chunks:
-                tasks.create_task(chunk.run())
+            first = asyncio.Event()
+            tasks.create_task(self._keep_listing(tasks, first))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LIST_WITHIN):
+                    await first.wait()
+            self._begin(self._plan.chunks, tasks)
 
-    async def _list(self) -> None:
+    def _begin(self, connections: Iterable[plan.Chunk], tasks: asyncio.TaskGroup) -> None:
+        for pairs in connections:
+            chunk = Chunk(self._maker(pairs, len(self._chunks)), self._put, self._sink.status)
+            self._chunks.append(chunk)
+            self._known.update((pairs.channel, symbol) for symbol in pairs.symbols)
+            tasks.create_task(chunk.run())
+
+    async def _keep_listing(self, tasks: asyncio.TaskGroup, first: asyncio.Event) -> None:
+        """Read the venue's list of markets now and then: who was delisted leaves, and who is new and fits a pattern joins."""
+        doubted = False
+        while True:
+            found = await self._list()
+            if self._instruments and len(found) < len(self._instruments) / 2 and not doubted:
+                doubted = True  # half of a market does not end in a moment: it must say so twice
+                log.warning(
+                    "half of the markets are gone from the list; not believed yet", exchange=self.name, listed=len(found)
+                )
+            else:
+                doubted = False
+                self._listed(found, tasks)
+                first.set()
+            await asyncio.sleep(self._around.random.uniform(0.9, 1.1) * RELIST_EVERY)
+
+    def _listed(self, found: Mapping[str, Instrument], tasks: asyncio.TaskGroup) -> None:
+        self._instruments = found
+        for chunk in self._chunks:
+            chunk.feed.do(chunk.feed.adapter.listed(found, monotonic()))
+        ours = {theirs: name for name, theirs in self._plan.aliases.items()}
+        active = [renamed(each.symbol, ours) for each in found.values() if each.active]
+        joining = list(self._plan.joining(active, self._known))
+        if joining:
+            log.info(
+                "pairs join", exchange=self.name, pairs=sum(len(each.symbols) for each in joining), connections=len(joining)
+            )
+            self._begin(joining, tasks)
+
+    async def _list(self) -> dict[str, Instrument]:
         """Get the list of markets, however long it takes."""
         backoff = Backoff(self._around.random, base=1.0, cap=300.0)
         while True:
             try:
                 answer = await self._around.rest.fetch(self._class.instruments_request())
                 found = {each.symbol: each for each in self._class.parse_instruments(answer.body)}
+                if not found:
+                    raise FetchError("the list is empty")
             except (AdapterError, msgspec.MsgspecError) as error:
                 log.warning("no instrument list; will ask again", exchange=self.name, reason=str(error)[:300])
                 await asyncio.sleep(backoff.after_failure(0.0))
             else:
-                self._instruments = found
-                for chunk in self._chunks:
-                    chunk.feed.do(chunk.feed.adapter.listed(found, monotonic()))
-                return
+                return found
 
     def _maker(self, pairs: plan.Chunk, number: int) -> Callable[[], Feed]:
         wanted = [(pairs.channel, symbol) for symbol in pairs.symbols]
@@ -135,7 +174,7 @@ class Exchange:
 
         def make() -> Feed:
             nonlocal missing_since
-            adapter = self._class(wanted, self._plan.options, self._instruments, missing_since)
+            adapter = self._class(wanted, self._plan.options, self._instruments, missing_since, self._plan.aliases)
             missing_since = None  # only the first connection follows that hole
             recorder = None
             if self._record_to is not None:
@@ -157,7 +196,7 @@ class Exchange:
         return ExchangeState(
             name=self.name,
             connections=self._around.open_connections,
-            connections_wanted=len(self._plan.chunks),
+            connections_wanted=len(self._chunks) or len(self._plan.chunks),
             pairs={state.value: states[state] for state in State},
             rejected={f"{each.channel} {each.symbol}": each.reason for each in subscriptions if each.state is State.REJECTED},
             events={name: totals[name] for name in ("trades", "orderbooks", "deltas", "tickers")},

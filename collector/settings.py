@@ -11,13 +11,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from adapters import registry
 from adapters.errors import SymbolError
 from adapters.events import CHANNELS, Channel
-from adapters.symbols import parse
+from adapters.symbols import is_pattern, parse
 from master.settings import ConfigError, Master, Section, Server
 from master.settings import load as load_model
 
 
 class Pairs(Section):
-    """Canonical symbols, such as `BTC/USDT`. An empty list means none."""
+    """Canonical symbols, such as `BTC/USDT`, and patterns: `*/USDT`, `BTC/*`, `all`. An empty list means none."""
 
     trades: tuple[str, ...] = ()
     orderbooks: tuple[str, ...] = ()
@@ -53,6 +53,7 @@ class Exchange(Section):
     chunking: Chunking = Chunking()
     orderbook: Orderbook = Orderbook()
     url: str | None = Field(default=None, pattern=r"^wss?://", description="another WebSocket address of this venue")
+    aliases: dict[str, str] = Field(default={}, description='assets that it lists under another name: {"TON": "GRAM"}')
     workers: int = Field(default=1, ge=1, le=64, description="processes among which this exchange is split")
 
 
@@ -139,7 +140,7 @@ def _venue_faults(exchange: Exchange, where: str) -> Iterator[str]:
 def _pair_faults(symbols: tuple[str, ...], where: str) -> Iterator[str]:
     for index, symbol in enumerate(symbols):
         try:
-            if not parse(symbol).is_spot:
+            if not is_pattern(symbol) and not parse(symbol).is_spot:
                 yield f"{where}[{index}]: {symbol} is no spot pair; derivatives are not collected yet"
         except SymbolError as error:
             yield f"{where}[{index}]: {error}"

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.adapter import SLOWEST_ASK
-from adapters.events import Gap, Status
+from adapters.book import BookState
+from adapters.effects import Fetch
+from adapters.events import Book, Gap, Status, Trade
 from adapters.subscriptions import QUIET_AFTER, State, Subscription, Subscriptions
 from adapters.symbols import Instrument
 from adapters.venue import Keepalive
 from tests.adapters.driving import of
-from tests.adapters.puppet import VENUE, Session, Wanted, acked, asked, puppet, refused, ticker, trade
+from tests.adapters.puppet import VENUE, Session, Wanted, acked, asked, change, puppet, refused, ticker, trade
 
 BTC: Wanted = ("trades", "BTC/USDT")
 ETH: Wanted = ("trades", "ETH/USDT")
@@ -167,9 +169,53 @@ class TestRefusals:
     def test_a_list_that_comes_later_rejects_as_well(self) -> None:
         session = Session(BTC, ETH)
         session.open_and_ack()
-        (status,) = of(session.adapter.listed({"BTC/USDT": instrument("BTC/USDT")}, session.now), Status)
+        outputs = session.adapter.listed({"BTC/USDT": instrument("BTC/USDT")}, session.now)
+        (status,) = of(outputs, Status)
         assert (status.symbol, status.state) == ("ETH/USDT", "rejected")
+        assert [frame[1:3] for frame in asked(outputs, "unsubscribe")] == [("trades", ["ETHUSDT"])]
         assert session.adapter.listed({"BTC/USDT": instrument("BTC/USDT")}, session.now) == []
+
+    def test_a_market_that_is_listed_again_is_asked_for_again(self) -> None:
+        both = {"BTC/USDT": instrument("BTC/USDT"), "ETH/USDT": instrument("ETH/USDT")}
+        session = Session(BTC, ETH, instruments=both)
+        session.open_and_ack()
+        session.say(trade(market="ETHUSDT"))
+        session.adapter.listed({"BTC/USDT": both["BTC/USDT"]}, session.now)
+        session.say(trade(market="ETHUSDT"))
+        assert session.state(market="ETHUSDT") is State.REJECTED, "last words change nothing"
+        outputs = session.adapter.listed(both, session.now)
+        assert [frame[1:3] for frame in asked(outputs, "subscribe")] == [("trades", ["ETHUSDT"])]
+        assert [status.state for status in of(outputs, Status)] == ["listed"]
+        assert asked(session.adapter.listed(both, session.now), "subscribe") == [], "once"
+        session.say(trade(market="ETHUSDT"))
+        assert session.state(market="ETHUSDT") is State.LIVE
+
+    def test_a_market_that_is_listed_again_while_nobody_is_connected_waits_for_the_connection(self) -> None:
+        both = {"BTC/USDT": instrument("BTC/USDT"), "ETH/USDT": instrument("ETH/USDT")}
+        session = Session(BTC, ETH, instruments={"BTC/USDT": both["BTC/USDT"]})
+        assert asked(session.adapter.listed(both, session.now), "subscribe") == []
+        assert [frame[2] for frame in asked(session.open(), "subscribe")] == [["BTCUSDT", "ETHUSDT"]]
+
+    def test_a_market_that_the_venue_itself_refused_is_not_asked_for_by_the_list(self) -> None:
+        both = {"BTC/USDT": instrument("BTC/USDT"), "ETH/USDT": instrument("ETH/USDT")}
+        session = Session(BTC, ETH)
+        session.open()
+        session.say(refused("no", channel="trades", native="ETHUSDT"))
+        assert asked(session.adapter.listed(both, session.now), "subscribe") == []
+
+    def test_the_book_of_a_market_that_was_delisted_is_absent(self) -> None:
+        session = Session(("orderbooks", "BTC/USDT"))
+        session.open_and_ack()
+        session.sync()
+        session.adapter.listed({"ETH/USDT": instrument("ETH/USDT")}, session.now)
+        assert session.book_state() is BookState.WAITING
+        outputs = session.say(change(11)) + session.wait(120.0)
+        assert [*of(outputs, Book), *of(outputs, Fetch)] == []
+
+    def test_an_asset_goes_by_the_venue_s_name_on_the_wire_and_by_ours_in_events(self) -> None:
+        session = Session(("trades", "TON/USDT"), aliases={"TON": "GRAM"}, instruments={"GRAM/USDT": instrument("GRAM/USDT")})
+        assert [frame[2] for frame in asked(session.open(), "subscribe")] == [["GRAMUSDT"]]
+        assert [each.symbol for each in of(session.say(trade(market="GRAMUSDT")), Trade)] == ["TON/USDT"]
 
     def test_a_market_that_is_refused_after_a_reconnect_leaves_its_hole_behind(self) -> None:
         session = Session(BTC)

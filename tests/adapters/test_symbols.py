@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.errors import SymbolError
-from adapters.symbols import QUOTES, Symbol, cut, parse, split, spot
+from adapters.symbols import QUOTES, Symbol, cut, fits, is_pattern, parse, renamed, split, spot
 
 assets = st.text(st.characters(whitelist_categories=["Lu", "Nd", "Lo"]), min_size=1, max_size=8)
 
@@ -90,3 +90,29 @@ def test_a_cut_name_is_the_same_letters(base: str, quote: str) -> None:
 )
 def test_a_name_with_a_delimiter_has_exactly_two_parts(native: str, symbol: str | None) -> None:
     assert cut(native, "-") == symbol
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fitting", "others"),
+    [
+        ("all", ["BTC/USDT", "X/Y"], []),
+        ("*/USDT", ["BTC/USDT"], ["BTC/USD", "USDT/BTC", "BTC/USDT:USDT"]),
+        ("BTC/*", ["BTC/USDT", "BTC/EUR"], ["WBTC/USDT", "ETH/BTC"]),
+        ("*/*", ["BTC/USDT"], []),
+    ],
+)
+def test_a_pattern_stands_for_the_pairs_that_fit(pattern: str, fitting: list[str], others: list[str]) -> None:
+    assert is_pattern(pattern)
+    assert [symbol for symbol in [*fitting, *others] if fits(symbol, pattern)] == fitting
+
+
+@pytest.mark.parametrize("symbol", ["BTC/USDT", "ALL/USDT", "A*B/USDT"])
+def test_a_pair_is_no_pattern(symbol: str) -> None:
+    assert not is_pattern(symbol)
+
+
+def test_an_asset_has_its_other_name_on_either_side_and_nowhere_else() -> None:
+    names = {"TON": "GRAM"}
+    assert [renamed(each, names) for each in ("TON/USDT", "BTC/TON", "TONX/USDT", "TON/TON:TON")] == [
+        *("GRAM/USDT", "BTC/GRAM", "TONX/USDT", "GRAM/GRAM:TON")
+    ]

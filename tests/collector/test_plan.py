@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from adapters import registry
 from adapters.events import CHANNELS
-from collector.plan import BOOK_WEIGHT, Chunk, chunks, parts, plan
+from collector.plan import BOOK_WEIGHT, Chunk, Pattern, chunks, parts, plan
 from collector.settings import Chunking, Exchange, Orderbook, Pairs, Settings
 
 BASES = [f"C{number}" for number in range(40)]
@@ -87,6 +87,30 @@ class TestParts:
         (part,) = parts(made)
         assert (part.options.depth, part.options.interval, part.options.mode) == (5, 0.25, "deltas")
         assert part.url == "wss://other"
+
+
+class TestPatterns:
+    def test_what_only_the_list_names_waits_for_it(self) -> None:
+        pairs = Pairs(trades=("BTC/EUR", "C1/USDT", "*/USDT"), orderbooks=("BTC/EUR",))
+        (whole,) = parts(Exchange(name="binance", pairs=pairs, chunking=Chunking(trades_per_connection=7)))
+        assert [(chunk.channel, chunk.symbols) for chunk in whole.chunks] == [
+            ("trades", ("BTC/EUR",)),
+            ("orderbooks", ("BTC/EUR",)),
+        ], "C1/USDT comes with the pattern"
+        assert whole.patterns == (Pattern("trades", "*/USDT", 7),)
+        assert whole.weight > 300
+
+    @given(st.integers(1, 5), st.sets(st.sampled_from(SYMBOLS)), st.integers(1, 10))
+    def test_each_listed_pair_joins_exactly_one_part_once(self, workers: int, listed: set[str], size: int) -> None:
+        pairs = Pairs(trades=("*/USDT", "C1/*"), orderbooks=("BTC/*",))
+        chunking = Chunking(trades_per_connection=size)
+        found = parts(Exchange(name="binance", pairs=pairs, chunking=chunking, workers=workers))
+        joined = [chunk for part in found for chunk in part.joining(listed, set())]
+        assert sorted(symbol for chunk in joined for symbol in chunk.symbols) == sorted(listed)
+        assert {chunk.channel for chunk in joined} <= {"trades"}
+        assert all(len(chunk.symbols) <= size for chunk in joined)
+        known = {(chunk.channel, symbol) for chunk in joined for symbol in chunk.symbols}
+        assert [list(part.joining(listed, known)) for part in found] == [[]] * workers
 
 
 class TestPlan:
