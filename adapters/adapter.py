@@ -65,6 +65,7 @@ class ExchangeAdapter(ABC):
         self._heard = False
         self._heard_at = 0.0
         self._welcome_by = _NEVER
+        self._asks_at = _NEVER
         self._pinged_at = 0.0
         self._looked_at = 0.0
         self._requests = 0
@@ -129,8 +130,9 @@ class ExchangeAdapter(ABC):
         """The client's own ping frame, where the venue wants one."""
         return None
 
-    def book_request(self, native: str) -> Fetch:
-        """The REST call for a book, under the key ("book", native), where the venue's books come that way."""
+    def book_request(self, native: str) -> Fetch | Send:
+        """The REST call for a book, under the key ("book", native), where the venue's books come that way; or the frame that
+        asks for one on the socket."""
         raise NotImplementedError
 
     # Inputs ---------------------------------------------------------------------------------------------------------
@@ -191,6 +193,9 @@ class ExchangeAdapter(ABC):
         if self._heard:
             self._heard, self._heard_at = False, now
         if self._is_open:
+            if now >= self._asks_at:
+                self._asks_at = _NEVER
+                self._ask(self.subscriptions.wanted())
             for book in self.live.books.values():
                 if book.dirty and now >= book.next_view:
                     self.live.show(book)
@@ -207,7 +212,7 @@ class ExchangeAdapter(ABC):
         self.live.now = now
         if self._is_open:
             self.live.disconnected(f"{code} {reason}".strip())
-        self._is_open, self.ends_at = False, _NEVER
+        self._is_open, self.ends_at, self._asks_at = False, _NEVER, _NEVER
         return self.live.emitted()
 
     def listed(self, instruments: Mapping[str, Instrument], now: float) -> list[Output]:
@@ -258,7 +263,7 @@ class ExchangeAdapter(ABC):
                 self._leave(subscription, f"{self.venue.name} does not trade it now ({instrument.state})")
             elif subscription.is_struck:
                 self.live.relisted(subscription)
-                if self._is_open and self._welcome_by == _NEVER:
+                if self._is_open and self._welcome_by == self._asks_at == _NEVER:
                     self._ask([subscription])
 
     def _leave(self, subscription: Subscription, reason: str) -> None:
@@ -274,7 +279,10 @@ class ExchangeAdapter(ABC):
     def _welcomed(self) -> None:
         self._welcome_by = _NEVER
         self.live.opened(self.venue.websocket)
-        self._ask(self.subscriptions.wanted())
+        if self.venue.asked_after:
+            self._asks_at = self.live.now + self.venue.asked_after
+        else:
+            self._ask(self.subscriptions.wanted())
 
     def _ask(self, subscriptions: list[Subscription]) -> None:
         """Ask for these, a frame for each channel and `topics_per_frame`; frames are paced, and so are their deadlines."""
@@ -304,7 +312,8 @@ class ExchangeAdapter(ABC):
             return
         if self.venue.book.source == "rest":
             priority = Priority.FIRST if book.state is BookState.WAITING else Priority.RESYNC
-            self.live.effect(replace(self.book_request(book.native), priority=priority))
+            request = self.book_request(book.native)
+            self.live.effect(replace(request, priority=priority) if isinstance(request, Fetch) else request)
         else:
             self._requests += 1
             end = self.unsubscribe("orderbooks", [book.native], str(self._requests))

@@ -37,6 +37,7 @@ VENUE = Venue(
     depths=(1000, 5000),  # less is known to go stale at its edge within seconds
     per_connection={"trades": 50, "orderbooks": 20, "tickers": 100},
     lifetime=24 * 3600.0,
+    past_trades="any, by trade id (historicalTrades)",
     evidence=(
         "Trade ids rise by one a market: every trade of a 2024-08 recording does; a jump is reported as a gap.",
         "Tickers are the 1 s @ticker stream, which has best prices, last price and volume; bookTicker is read, not subscribed.",

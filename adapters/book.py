@@ -29,6 +29,8 @@ REFRESHED_EVERY = 5.0
 """Seconds between snapshots of a book that is right, but lacks levels: a thin market may lack them always."""
 SLOWEST_RETRY = 60.0
 """Seconds between attempts at a book that does not come right: a slow ceiling, never an end."""
+REST_LAG = 5.0
+"""Seconds within which a venue's REST shows what its socket said, where nothing in a snapshot tells."""
 STABLE_AFTER = 5.0
 """Seconds for which a book must hold for the attempts before to be forgotten: single faults are mended at once, while a book
 that never holds is asked for ever more rarely."""
@@ -69,17 +71,20 @@ class BookRule:
     """How a venue's books hold together.
 
     chain: "range" where a change covers the updates first..last and must begin at or before the next one wanted;
-    "previous" where it names the sequence it follows; None where there is none. source: whence a snapshot comes.
-    checksum: computed over the book after each change and compared with the venue's. truncates: the venue shows the
-    subscribed depth and sends no removal for what falls out. limited: a snapshot may hold fewer levels than the book.
-    crossed_is_error: the venue's continuous market never shows a best bid at or above the best ask.
+    "previous" where it names the sequence it follows; "rising" where sequences (as times do) only rise, so that old changes
+    are known, and lost ones are not; None where there is none. source: whence a snapshot comes ("rest" too where a
+    frame of its own asks for it). checksum: computed over the book after each change and compared with the venue's. truncates:
+    the venue shows the subscribed depth and sends no removal for what falls out. limited: a snapshot may hold fewer levels than
+    the book. renewed: seconds after which a book is fetched again while it is right, where nothing would show that a change was
+    lost. crossed_is_error: the venue's continuous market never shows a best bid at or above the best ask.
     """
 
-    chain: Literal["range", "previous"] | None
+    chain: Literal["range", "previous", "rising"] | None
     source: Literal["rest", "socket"]
     checksum: Callable[["OrderBook"], int] | None = None
     truncates: bool = False
     limited: bool = False
+    renewed: float | None = None
     crossed_is_error: bool = True
     newer: Callable[[Rows, int], Rows] | None = None
     """Where each row has a sequence of its own: the rows that are newer than a snapshot's sequence."""
@@ -242,19 +247,22 @@ class OrderBook:
 
     def follow(self, change: Change) -> Change | None:
         """Apply a change if it is the next one; returns what was applied, None for an old one. Raises BookError."""
-        sequence = self.sequence
-        if sequence is not None and change.last is not None:
+        sequence, last = self.sequence, change.last
+        if sequence is not None and last is not None:
             if self._rule.chain == "range":
-                first = change.last if change.first is None else change.first
-                if change.last <= sequence:
+                first = last if change.first is None else change.first
+                if last <= sequence:
                     return None
                 if first > sequence + 1:
                     raise BookError("sequence", str(sequence + 1), str(first - 1))
                 if first <= sequence and self._rule.newer is not None:
                     newer = self._rule.newer
                     change = replace(change, bids=newer(change.bids, sequence), asks=newer(change.asks, sequence))
+            elif self._rule.chain == "rising":
+                if last <= sequence:
+                    return None
             elif self._rule.chain == "previous" and change.previous != sequence:
-                if change.last == sequence:
+                if last == sequence:
                     return None
                 raise BookError("sequence", str(sequence), str(change.previous))
         if change.bids:
@@ -276,8 +284,7 @@ class OrderBook:
         return replace(change, bids=[*change.bids, *gone_bids], asks=[*change.asks, *gone_asks])
 
     def _check(self, checksum: int | None) -> None:
-        bids, asks = self.bids.top, self.asks.top
-        if self._rule.crossed_is_error and bids and asks and -bids[0] >= asks[0]:
+        if self._rule.crossed_is_error and self.is_crossed:
             raise BookError("crossed")
         if checksum is not None and self._rule.checksum is not None and self._rule.checksum(self) != checksum:
             raise BookError("checksum")
@@ -294,6 +301,12 @@ class OrderBook:
         """What readers of the changes are told of one: those of the levels that they know. Raises NumberError."""
         return pairs(self.bids.within(change.bids)), pairs(self.asks.within(change.asks))
 
+    @property
+    def is_crossed(self) -> bool:
+        """Whether the best bid is at or above the best ask, as some venues leave it between two frames."""
+        bids, asks = self.bids.top, self.asks.top
+        return bool(bids and asks) and -bids[0] >= asks[0]
+
     def is_shallow(self) -> bool:
         """Whether the market has moved so near to the edge of a limited snapshot that a view lacks levels."""
         return any(side.edge < _FAR and bisect_right(side.top, side.edge) < self.shown for side in (self.bids, self.asks))
@@ -307,7 +320,7 @@ class BookSync:
     """
 
     __slots__ = (
-        *("_attempts", "_buffer", "_rule", "_shown", "_spread", "_synced_at"),
+        *("_attempts", "_buffer", "_rule", "_shown", "_since", "_spread", "_synced_at"),
         *("book", "depth", "dirty", "due", "is_asked_for", "native", "next_view", "received", "state", "symbol", "timestamp"),
     )
 
@@ -325,6 +338,7 @@ class BookSync:
         self.depth = depth
         self._shown = shown
         self._buffer: deque[Change] | None = self._new_buffer()
+        self._since = 0.0
         self.is_asked_for = False
         self._attempts = 0
         self._synced_at = 0.0
@@ -332,6 +346,10 @@ class BookSync:
 
     def _new_buffer(self) -> deque[Change] | None:
         return deque(maxlen=MAX_BUFFERED) if self._rule.source == "rest" else None
+
+    def restart(self, now: float) -> None:
+        """What was kept for the snapshot is worth nothing, or may have a hole: begin to keep changes anew."""
+        self._buffer, self._since = self._new_buffer(), now
 
     def change(self, change: Change) -> Change | None:
         """Apply a change, or keep it for the snapshot; returns what was applied. Raises BookError."""
@@ -346,6 +364,9 @@ class BookSync:
 
     def snapshot(self, snapshot: Snapshot, now: float) -> bool:
         """Take a snapshot and what was buffered since; returns whether the book is now SYNCED on it. Raises BookError."""
+        if self._rule.chain == "rising" and not self._is_joined(snapshot, now):
+            self.retry(now)
+            return False
         book = OrderBook(self._rule, self.depth, self._shown)
         try:
             book.load(snapshot)
@@ -364,9 +385,17 @@ class BookSync:
                 return False
             self._attempts = max(0, self._attempts - 1)  # a refresh that succeeds is no sign of trouble
         self.book, self.state, self._synced_at = book, BookState.SYNCED, now
-        self.due, self._buffer = _FAR, None
+        self.due = now + self._rule.renewed * self._spread if self._rule.renewed else _FAR
+        self._buffer = None
         self.dirty, self.next_view = True, 0.0
         return True
+
+    def _is_joined(self, snapshot: Snapshot, now: float) -> bool:
+        """Where no number shows a hole: whether every change younger than a snapshot is in the buffer. The snapshot must have
+        reached the first of them; in a market at rest, the venue must have had the time to show what came before."""
+        if not self._buffer:
+            return now - self._since >= REST_LAG
+        return (snapshot.sequence or 0) >= (self._buffer[0].last or 0)
 
     def _is_refreshed(self) -> bool:
         return self.state is BookState.SYNCED and self._rule.source == "rest"
@@ -382,7 +411,7 @@ class BookSync:
         """The book is in doubt: nothing more is shown, and it is due again (at once, unless that did not help before)."""
         self._forgive(now)
         self.state, self.dirty = BookState.RECOVERING, False
-        self._buffer = self._new_buffer()
+        self.restart(now)
         if self._buffer is not None and change is not None:
             self._buffer.append(change)
         self.retry(now)
@@ -398,6 +427,9 @@ class BookSync:
 
     def asked(self, now: float) -> None:
         """A snapshot was asked for; without one in time it is due again."""
+        if self._buffer is None:  # of a book that is right: what changes meanwhile is applied, and kept for the snapshot too
+            self._forgive(now)
+            self.restart(now)
         self.is_asked_for = True
         self._attempts += 1
         self.due = now + ANSWER_WITHIN + self._pause()
@@ -417,4 +449,4 @@ class BookSync:
         """The connection is gone: nothing is known until a new snapshot."""
         self._forgive(now)
         self.state, self.dirty, self.due, self.is_asked_for = BookState.WAITING, False, _FAR, False
-        self._buffer = self._new_buffer()
+        self.restart(now)

@@ -1,7 +1,9 @@
 """Recorded traffic (one JSON object a line, as the captures' README describes) to what the adapters make of it."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,7 +13,7 @@ from msgspec import Meta, Struct
 
 from adapters.adapter import ExchangeAdapter
 from adapters.book import BookOptions, Change, Snapshot, pairs
-from adapters.effects import Answer, Effect, Fetch
+from adapters.effects import Answer, Effect, Fetch, Request
 from adapters.errors import AdapterError, FrameError, SymbolError
 from adapters.events import CHANNELS, Channel, Event, Side, Ticker
 from adapters.live import Output
@@ -73,8 +75,8 @@ def identify(adapter: type[ExchangeAdapter], line: Line) -> Key | None:
         except ValueError:
             return None
         for path, (kind, parameter) in adapter.endpoints.items():
-            if parts.path.endswith(path):
-                return (kind, *parse_qs(parts.query).get(parameter, [""])) if parameter else (kind,)
+            if (named := _named(path, parts.path)) is not None:
+                return (kind, *(parse_qs(parts.query).get(parameter, [""]) if parameter else named))
         return None
     try:
         shape = adapter.shape(orjson.loads(line.data))
@@ -82,7 +84,14 @@ def identify(adapter: type[ExchangeAdapter], line: Line) -> Key | None:
         return None
     if shape is None:
         return None
-    return (shape, "") if dict(adapter.endpoints.values())[shape] else (shape,)
+    is_about_a_market = any("{}" in path or parameter for path, (kind, parameter) in adapter.endpoints.items() if kind == shape)
+    return (shape, "") if is_about_a_market else (shape,)
+
+
+def _named(pattern: str, path: str) -> list[str] | None:
+    """The market's name in a path that ends as the pattern does, where the pattern has a `{}` for it; None: another path."""
+    found = re.search(re.escape(pattern.rstrip("/")).replace(r"\{\}", "([^/]+)") + "/?$", path)
+    return None if found is None else list(found.groups())
 
 
 def instruments_in(adapter: type[ExchangeAdapter], lines: Iterable[Line]) -> dict[str, Instrument]:
@@ -212,15 +221,33 @@ def _is_spot(symbol: str) -> bool:
         return False
 
 
+def as_recorded(adapter_class: type[ExchangeAdapter], lines: list[Line]) -> type[ExchangeAdapter]:
+    """The adapter for a recording: where books now come on the socket, and the recording of an older channel has them from
+    REST, changes continue those."""
+    rule = adapter_class.venue.book
+    answers = {key[0] for line in lines if line.kind == "http" and (key := identify(adapter_class, line)) is not None}
+    if rule.source == "rest" or rule.chain is None or "book" not in answers:
+        return adapter_class
+
+    class FromRest(adapter_class):  # type: ignore[misc, valid-type]
+        venue = replace(adapter_class.venue, book=replace(rule, source="rest"))
+
+        def book_request(self, native: str) -> Fetch:
+            return Fetch(("book", native), Request(""))
+
+    return FromRest
+
+
 class Replay:
     """The full adapter over a recording: connected from the start, every spot symbol wanted, answers given when asked for."""
 
-    def __init__(self, adapter_class: type[ExchangeAdapter], lines: list[Line], depth: int) -> None:
+    def __init__(self, adapter_class: type[ExchangeAdapter], lines: list[Line], depth: int, interval: float = 0.0) -> None:
+        adapter_class = as_recorded(adapter_class, lines)
         instruments = instruments_in(adapter_class, lines)
         symbols = markets_in(adapter_class, lines, instruments)
         listed = {symbol: instruments[symbol] for symbol in symbols if symbol in instruments}
         wanted = [(channel, symbol) for symbol in symbols for channel in CHANNELS]
-        self.adapter = adapter_class(wanted, BookOptions(depth=depth, interval=0.0), listed or None)
+        self.adapter = adapter_class(wanted, BookOptions(depth, interval), listed or None)
         self._class = adapter_class
         self._lines = lines
         self._native = {each.symbol: each.native for each in self.adapter.subscriptions}
@@ -250,7 +277,8 @@ class Replay:
         for decoded in decode_raw(self._class, self._lines):
             for event in decoded.events:
                 if event["type"] == "book":
-                    depth = self.adapter.venue.depth_for(max(len(event["bids"]), len(event["asks"])))
+                    deepest = min(max(len(event["bids"]), len(event["asks"])), self.adapter.venue.depths[-1])
+                    depth = self.adapter.venue.depth_for(deepest)
                     self.adapter.live.acked(channel="orderbooks", native=event["native"], depth=depth)
 
     def _http(self, line: Line) -> list[Output]:

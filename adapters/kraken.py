@@ -50,6 +50,7 @@ VENUE = Venue(
     book=BookRule(chain=None, source="socket", checksum=checksum, truncates=True),
     depths=(10, 25, 100, 500, 1000),
     per_connection={"trades": 100, "orderbooks": 50, "tickers": 200},
+    past_trades="any, by time (Trades)",
     evidence=(
         "The venue's message limit is dynamic and unpublished: 20 frames a second is what other clients keep to.",
         "How many symbols a connection may hold is not published; 1000 is our own bound.",

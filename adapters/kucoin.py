@@ -53,6 +53,7 @@ VENUE = Venue(
     depths=(100,),
     per_connection={"trades": 100, "orderbooks": 50, "tickers": 100},
     greets=True,
+    past_trades="the last 100",
     evidence=(
         "300 topics a connection are assumed (400 in a profile of 2026), and fewer than 50 connections.",
         "Connects are held to 30 a minute, which is ours: the venue publishes no number for this stack.",

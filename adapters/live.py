@@ -200,7 +200,9 @@ class LiveHandler:
             self.show(book)
 
     def show(self, book: BookSync) -> None:
-        """Emit the view of a SYNCED book."""
+        """Emit the view of a SYNCED book; one that is crossed for a moment is not shown in it."""
+        if book.book.is_crossed:
+            return
         try:
             bids, asks = book.book.view()
         except FrameError as error:

@@ -38,6 +38,7 @@ VENUE = Venue(
     book=BookRule(chain="previous", source="socket", crossed_is_error=False),
     depths=(400,),
     per_connection={"trades": 100, "orderbooks": 25, "tickers": 100},
+    past_trades="three months, by trade id (history-trades)",
     evidence=(
         "The checksum of books is 0 on every frame since mid-2026, and was stale before: the chain of sequences stands alone.",
         "Books of 2022 recordings have no sequence at all; they are taken as they come.",

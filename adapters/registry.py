@@ -4,7 +4,21 @@ from importlib import import_module
 
 from adapters.adapter import ExchangeAdapter
 
-_CLASSES = {"binance": "Binance", "kraken": "Kraken", "kucoin": "Kucoin", "okx": "Okx"}
+_CLASSES = {
+    "binance": "Binance",
+    "binanceus": "BinanceUs",
+    "bitfinex": "Bitfinex",
+    "bitget": "Bitget",
+    "bitstamp": "Bitstamp",
+    "bybit": "Bybit",
+    "coinbase": "Coinbase",
+    "gateio": "Gateio",
+    "htx": "Htx",
+    "kraken": "Kraken",
+    "kucoin": "Kucoin",
+    "mexc": "Mexc",
+    "okx": "Okx",
+}
 
 NAMES = tuple(sorted(_CLASSES))
 

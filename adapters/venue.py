@@ -53,6 +53,8 @@ class Venue:
     """How many pairs share a connection where the configuration does not say."""
     greets: bool = False
     """Whether the venue sends a welcome before which it takes no subscription."""
+    asked_after: float = 0.0
+    """Seconds after a connection opens before which the venue takes no request."""
     acks: bool = True
     """Whether it acknowledges subscriptions; where it does not, its instrument list decides."""
     ack_within: float = 10.0
@@ -61,6 +63,8 @@ class Venue:
     """Whether all messages of a connection are numbered, so that `parse` sees a missing one and says `missed`."""
     lifetime: float | None = None
     """Seconds after which the venue ends a session, however healthy."""
+    past_trades: str = "none known"
+    """How far back its REST gives trades, in words: what a hole can be filled from."""
     evidence: tuple[str, ...] = field(default=())
     """What is not certain about this venue, or was decided against a source, one sentence each."""
 

@@ -20,6 +20,7 @@ from time import monotonic, process_time
 from typing import Any
 
 import aiohttp
+import msgspec
 import orjson
 import uvloop
 import websockets.asyncio.client
@@ -30,6 +31,8 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import bench_recorded  # noqa: E402 (the project is run from its folder, not installed)
 
 from adapters import registry  # noqa: E402 (the project is run from its folder, not installed)
 from adapters.book import BookOptions  # noqa: E402
@@ -62,7 +65,8 @@ def main() -> int:
     configure(level=logging.ERROR)
     figures = list(measure(options.runs, options.events))
     if options.json:
-        print(json.dumps({figure.name: {"value": round(figure.value, 3), "unit": figure.unit} for figure in figures}))
+        report: dict[str, Any] = {figure.name: {"value": round(figure.value, 3), "unit": figure.unit} for figure in figures}
+        print(json.dumps(report | {"exchanges": msgspec.to_builtins(list(bench_recorded.costs()))}))
         return 0
     table = Table(title="CPU of the measured process, median of runs", title_justify="left")
     for heading in ("what", "value", "unit", "target", "runs"):
@@ -71,8 +75,21 @@ def main() -> int:
         target = "" if figure.target is None else f"{figure.target:g}"
         runs = " ".join(f"{run:.2f}" for run in sorted(figure.runs))
         table.add_row(figure.name, f"{figure.value:.2f}", figure.unit, target, runs)
-    Console(width=140).print(table)
+    console = Console(width=140)
+    console.print(table)
+    console.print(recorded_table())
     return 0
+
+
+def recorded_table() -> Table:
+    """Every exchange on its own recorded traffic."""
+    table = Table(title="us of the adapter alone, on recorded traffic (least of several replays)", title_justify="left")
+    for heading in ("exchange", "a trade", "a book frame", "trades", "book frames"):
+        table.add_column(heading, justify="left" if heading == "exchange" else "right")
+    for cost in bench_recorded.costs():
+        figures = ("" if value is None else f"{value:.2f}" for value in (cost.trade, cost.book))
+        table.add_row(cost.exchange, *figures, str(cost.trades), str(cost.books))
+    return table
 
 
 def measure(runs: int, events: int) -> Iterator[Figure]:

@@ -55,6 +55,7 @@ class Binance:
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments()}
+        self.streams = STREAMS
         self._rest = Rest(exchange, self.symbols)
 
     def trade_id(self, trade: Trade) -> int:
@@ -123,7 +124,7 @@ class Binance:
         """Whatever is asked for is granted; an unknown name or symbol (or an upper-case one) is silent for ever."""
         connection.names[name] = None
         symbol, _, channel = name.partition("@")
-        stream = STREAMS.get(channel)
+        stream = self.streams.get(channel)
         canonical = self.symbols.get(symbol.upper(), "") if symbol == symbol.lower() else ""
         market = self.exchange.market(canonical)
         if stream is None or market is None:

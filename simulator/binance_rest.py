@@ -30,7 +30,7 @@ class Rest:
         self._weights: dict[str, FixedWindow] = {}
         self._banned: dict[str, float] = {}
         self._ignored: dict[str, int] = {}
-        self._routes: dict[str, tuple[int, Handler]] = {
+        self.routes: dict[str, tuple[int, Handler]] = {
             "/api/v3/ping": (1, lambda _call, _unit: Answer("{}")),
             "/api/v3/time": (1, lambda _call, unit: Answer.json({"serverTime": self.exchange.clock.stamp() // unit})),
             "/api/v3/exchangeInfo": (20, self._exchange_info),
@@ -43,20 +43,21 @@ class Rest:
             "/api/v3/ticker/bookTicker": (2, self._book_ticker),
             "/api/v3/ticker/price": (2, self._price),
         }
+        self.depth_weights = ((100, 5), (500, 25), (1000, 50), (5000, 250))  # up to a limit
+        self.all_weights = {"/api/v3/ticker/24hr": 80, "/api/v3/ticker/bookTicker": 4, "/api/v3/ticker/price": 4}
 
     def answer(self, call: Call, now: float) -> Answer:
         """Weigh the call, then answer it. A 429 that is ignored becomes a 418."""
-        route = self._routes.get(call.path)
+        route = self.routes.get(call.path)
         if route is None or call.method != "GET" or (call.host.endswith(".vision") and call.path.endswith("/historicalTrades")):
             return Answer("<html><body><h2>404 Not found</h2></body></html>", 404, content_type="text/html")
         weight, handler = route
         if call.path == "/api/v3/depth":
             limit = call.query.get("limit", "100")
-            weight = next(
-                (w for top, w in ((100, 5), (500, 25), (1000, 50)) if not limit.isdecimal() or int(limit) <= top), 250
-            )
-        elif call.path.startswith("/api/v3/ticker/") and "symbol" not in call.query:
-            weight = 80 if call.path.endswith("24hr") else 4
+            weights = (w for top, w in self.depth_weights if not limit.isdecimal() or int(limit) <= top)
+            weight = next(weights, self.depth_weights[-1][1])
+        elif "symbol" not in call.query:
+            weight = self.all_weights.get(call.path, weight)
         facts = self.exchange.facts
         window = self._weights.setdefault(call.address, FixedWindow(facts.rest, facts.rest_window))
         if now < self._banned.get(call.address, 0.0) or not window.take(now, weight):

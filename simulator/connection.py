@@ -61,8 +61,9 @@ class Connection:
         self.unit = 1000  # microseconds in one unit of the times it is shown, where a venue lets it choose
         self.feeds: dict[Hashable, Feed] = {}
         self.names: dict[str, None] = {}
-        self.opened = self.heard = self.spoke = self.beat = now
+        self.opened = self.heard = self.spoke = self.beat = self.used = now
         self.pinged = 0.0  # since when a ping is not answered
+        self.awaited: object = None  # what the answer to a ping in JSON must repeat
         self.warned = False  # told that its session ends
         self.overflowed = False
         self.frames = self.frames_seen = 0

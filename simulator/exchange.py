@@ -157,6 +157,15 @@ class Exchange:
                 del self._periods[feed.period][1][feed]
             self._stale = True
 
+    def settle(self, key: Hashable) -> Feed | None:
+        """Send what the feed of `key` holds back, so that the present book is the one its listeners have. None: no such
+        feed."""
+        feed = self.feeds.get(key)
+        if feed is not None:
+            for payload in feed.flush(self.clock.stamp()):
+                self.publish(feed, payload)
+        return feed
+
     def publish(self, feed: Feed, payload: str | bytes) -> None:
         """Send one payload to all listeners of a feed: framed once per envelope."""
         if self.faults.hot:
@@ -171,7 +180,7 @@ class Exchange:
             connection.write(data)
 
     def _publish_disturbed(self, feed: Feed, payload: str | bytes) -> None:
-        strike = self.faults.strike(feed, self.clock.now())
+        strike = self.faults.strike(feed, payload, self.clock.now())
         for connection in tuple(feed.subscribers):
             message = feed.wrap(payload, connection.envelope)
             held = self.faults.held(connection, feed)
@@ -223,8 +232,9 @@ class Exchange:
             self._counted(connection, self.clock.now())
 
     def ponged(self, connection: Connection) -> None:
-        """A WebSocket pong of the client."""
-        connection.pinged = 0.0
+        """A WebSocket pong of the client: no answer to a ping in JSON."""
+        if self.facts.ping is not None:
+            connection.pinged = 0.0
         if self.facts.controls:
             self._counted(connection, self.clock.now())
 
@@ -275,6 +285,8 @@ class Exchange:
     def _keep(self, connection: Connection, now: float) -> None:
         facts = self.facts
         age = now - connection.opened
+        if connection.feeds:
+            connection.used = now
         if facts.session is not None and age >= facts.session - facts.notice and not connection.warned:
             connection.warned = True
             self.venue.farewell(connection, self.clock.stamp())
@@ -286,6 +298,8 @@ class Exchange:
             self.venue.expire(connection, "idle", now)
         elif facts.mute is not None and now - connection.spoke >= facts.mute:
             self.venue.expire(connection, "mute", now)
+        elif facts.unused is not None and now - connection.used >= facts.unused:
+            self.venue.expire(connection, "unused", now)
         else:
             if facts.ping is not None and now - connection.beat >= facts.ping:
                 connection.beat = now

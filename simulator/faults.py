@@ -201,12 +201,14 @@ class Faults:
         self.record(armed.spec, symbol)
         return True
 
-    def strike(self, feed: Feed, now: float) -> tuple[Spec, Connection] | None:
-        """The fault that hits this frame of a feed, and the client it hits."""
+    def strike(self, feed: Feed, payload: str | bytes, now: float) -> tuple[Spec, Connection] | None:
+        """The fault that hits this payload of a feed, and the client it hits."""
         for armed in self._armed:
             spec = armed.spec
             hits = feed.kind in KINDS[spec.fault].feeds and armed.due <= now and feed.subscribers
             if spec.fault in {"gap", "trade_gap", "bad_checksum"} and spec.value not in {None, feed.market.symbol}:
+                hits = False
+            if spec.fault == "bad_checksum" and not self._has_checksum(payload):
                 hits = False
             if hits and armed.skip:
                 armed.skip -= 1
@@ -251,6 +253,10 @@ class Faults:
         for key in [key for key in self._swapped if key[0] is connection]:
             del self._swapped[key]
         self._heat()
+
+    def _has_checksum(self, payload: str | bytes) -> bool:
+        data = payload.encode() if isinstance(payload, str) else payload
+        return self._checksum is not None and self._checksum.search(data) is not None
 
     def record(self, spec: Spec, symbol: str = "", channel: str = "", client: int | None = None) -> None:
         """Write down that a fault struck, or that a standing one holds."""

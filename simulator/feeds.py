@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, ClassVar
+from zlib import crc32
 
 from simulator.market import Book, Candle, Change, Market, Step
 
@@ -65,7 +67,7 @@ class CandleFeed(Feed):
     def flush(self, time: int) -> Payloads:
         candles = self.market.candles(self.minutes, time, 2)
         start, trades = self._shown
-        payloads: list[str] = []
+        payloads: list[str | bytes] = []
         for candle in candles:
             closed = candle is not candles[-1]
             traded = candle.start == start and candle.trades > trades
@@ -76,7 +78,7 @@ class CandleFeed(Feed):
         self._shown = (candles[-1].start, candles[-1].trades)
         return payloads
 
-    def render(self, candle: Candle, closed: bool, time: int) -> str:
+    def render(self, candle: Candle, closed: bool, time: int) -> str | bytes:
         """One candle in the venue's form."""
         raise NotImplementedError
 
@@ -132,6 +134,12 @@ class Window:
                 if key not in known:
                     rows.append((key, 0))
         return rows
+
+
+def interleaved(bids: Iterable[str], asks: Iterable[str]) -> int:
+    """CRC32 as a signed number, over bid and ask in turn with a colon between; the longer side goes on alone."""
+    text = ":".join(filter(None, chain.from_iterable(zip_longest(bids, asks))))
+    return (crc32(text.encode()) ^ 1 << 31) - (1 << 31)
 
 
 class Dirty:

@@ -8,7 +8,23 @@ if TYPE_CHECKING:
     from simulator.venue import Venue
 
 VENUES = MappingProxyType(
-    {"binance": "Binance", "kraken": "Kraken", "okx": "Okx", "kucoin": "Kucoin"},
+    {
+        "binance": "Binance",
+        "kraken": "Kraken",
+        "okx": "Okx",
+        "kucoin": "Kucoin",
+        "binanceus": "BinanceUs",
+        "bybit": "Bybit",
+        "bitfinex": "Bitfinex",
+        "bitget": "Bitget",
+        "gateio": "Gateio",
+        "mexc": "Mexc",
+        "coinbase": "Coinbase",
+        "bitstamp": "Bitstamp",
+        "cryptocom": "Cryptocom",
+        "htx": "Htx",
+        "bitrue": "Bitrue",
+    },
 )
 """Exchange name, which is also its module, to the class in it."""
 

@@ -44,6 +44,7 @@ class Facts:
     pong: float | None = None  # ... and closes when no answer came for so long
     idle: float | None = None  # closes after so long without client traffic
     mute: float | None = None  # closes after so long without anything sent
+    unused: float | None = None  # closes after so long without a subscription
     heartbeat: float | None = None
     token: float | None = None  # life of a connection token
     queue: int = 8 << 20  # bytes waiting for a slow reader before it is cut off
@@ -134,7 +135,8 @@ class Venue(Protocol):
         """The venue's own keepalive frames; pings, deadlines and session ends are the Exchange's work."""
 
     def expire(self, connection: Connection, why: str, now: float) -> None:
-        """A connection has come to an end, or broke a rule: session, pong, idle, mute, maintenance, messages."""
+        """A connection has come to an end, or broke a rule: session, pong, idle, mute, unused, maintenance,
+        messages."""
 
     def farewell(self, connection: Connection, time: int) -> None:
         """Announce that a connection will end soon, where the venue does."""

@@ -107,7 +107,8 @@ class World:
         address, _, query = request.url.partition("?")
         path = "/" + address.split("/", 3)[3]
         values = dict(each.split("=") for each in query.split("&") if each)
-        native = next((native for native in self.dialect.markets if native in values.values()), "")
+        named = {*values.values(), *path.split("/")}
+        native = next((native for native in self.dialect.markets if native in named), "")
         return Answer(200, orjson.dumps(self.dialect.answer(path, native)), self.micros)
 
     def _say(self, messages: Iterable[Message]) -> None:

@@ -136,6 +136,10 @@ class Dialect(ABC):
     def decoded(self, frame: bytes) -> bytes:
         return frame
 
+    def stands(self, cut: bytes) -> bool:
+        """Whether what is left of a frame is a message in itself, and its cut cannot be seen."""
+        return False
+
     def hear(self, frame: str | bytes) -> list[Message]:
         """What the venue says to a frame of the client."""
         try:

@@ -74,7 +74,7 @@ class Puppet(ExchangeAdapter):
                 raise FrameError("the rest cannot be read")
             _tell(name, said, say)
 
-    def book_request(self, native: str) -> Fetch:
+    def book_request(self, native: str) -> Fetch | Send:
         return Fetch(("book", native), Request(f"{VENUE.rest}/book?market={native}"))
 
     @classmethod

@@ -148,6 +148,23 @@ class TestFrames:
         session.say(trade(1))
         assert of(session.adapter.receive(b"{", session.received), Gap) == []
 
+    @pytest.mark.parametrize(("chain", "reasons"), [("range", []), ("rising", ["malformed"])])
+    def test_a_book_whose_chain_would_not_show_it_is_in_doubt(self, chain: Any, reasons: list[str]) -> None:
+        session = Session(BOOK, adapter=puppet(book=BookRule(chain=chain, source="rest")))
+        session.open_and_ack()
+        session.say(change(9, 9))
+        session.answer(snapshot(10))
+        assert session.book_state() is BookState.SYNCED
+        assert [gap.reason for gap in of(session.adapter.receive(b"{", session.received), Gap)] == reasons
+
+    def test_what_was_kept_for_a_book_has_a_hole_then(self) -> None:
+        session = Session(BOOK, adapter=puppet(book=BookRule(chain="rising", source="rest")))
+        session.open_and_ack()
+        session.say(change(9, 9))
+        session.adapter.receive(b"{", session.received)
+        session.answer(snapshot(10))
+        assert session.book_state() is BookState.WAITING
+
     def test_a_bad_number_names_itself(self) -> None:
         session = Session(TRADES)
         session.open_and_ack()
@@ -262,6 +279,18 @@ class TestBookRequests:
         session.open()
         session.say(change(10), refused("delisted", channel="orderbooks", native="BTCUSDT"))
         assert of(session.fail() + session.wait(300.0), Fetch) == []
+
+    def test_a_book_may_be_asked_for_by_a_frame_of_its_own(self) -> None:
+        class Asking(Puppet):
+            def book_request(self, native: str) -> Send:
+                return Send(f"book of {native}")
+
+        session = Session(BOOK, adapter=Asking)
+        session.open_and_ack()
+        assert of(session.say(change(10)), Send) == [Send("book of BTCUSDT")]
+        assert of(session.wait(12.0), Send)[-1] == Send("book of BTCUSDT"), "and again where none comes"
+        (view,) = of(session.say(change(11, bids=[["99", "5"]]), snapshot(10)), Book)
+        assert (view.sequence, view.bids[0]) == (11, ("99", "5"))
 
     def test_on_the_socket_a_snapshot_that_does_not_come_is_asked_for_by_subscribing_anew(self) -> None:
         session = Session(BOOK, adapter=SOCKET)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from adapters.book import (
     ANSWER_WITHIN,
     MAX_BUFFERED,
+    REST_LAG,
     SLOWEST_RETRY,
     STABLE_AFTER,
     BookRule,
@@ -159,6 +160,75 @@ def attempts_in(sync: BookSync, seconds: int, begin: float = 0.0) -> list[float]
             if len(times) % 3:
                 sync.retry(now)  # two of three attempts are refused at once, the third is never answered
     return times
+
+
+RISING = BookRule(chain="rising", source="rest", renewed=60.0)
+
+
+class TestRising:
+    """Where sequences only rise, nothing but care keeps a change from being lost between a snapshot and what was kept."""
+
+    def test_what_the_snapshot_holds_is_told_by_its_sequence(self) -> None:
+        sync = sync_of(RISING)
+        for number in (8, 10, 40):
+            sync.change(change(last=number, bids=[("99", str(number))]))
+        assert sync.snapshot(snapshot(10), 0.0)
+        assert (sync.book.sequence, shown(sync)[0][0]) == (40, ("99", "40"))
+        assert sync.change(change(last=40)) is None
+        assert sync.change(change(last=90)) is not None
+
+    def test_a_snapshot_that_has_not_caught_up_is_asked_for_again_and_what_was_kept_is_not_forgotten(self) -> None:
+        sync = sync_of(RISING)
+        sync.change(change(last=20, bids=[("99", "20")]))
+        sync.asked(0.0)
+        assert not sync.snapshot(snapshot(19), 0.0)
+        assert (sync.state, sync.due < 2.0) == (BookState.WAITING, True)
+        sync.change(change(last=30, bids=[("99", "30")]))
+        assert sync.snapshot(snapshot(25), 1.0)
+        assert shown(sync)[0][0] == ("99", "30")
+
+    def test_the_oldest_changes_make_way_and_the_snapshot_must_have_come_past_them(self) -> None:
+        sync = sync_of(RISING)
+        for number in range(11, 11 + MAX_BUFFERED + 1):
+            sync.change(change(last=number))
+        assert not sync.snapshot(snapshot(11), 0.0)
+        assert sync.snapshot(snapshot(12), 0.0)
+
+    @pytest.mark.parametrize("begin", [BookSync.lost, BookSync.fail, BookSync.restart])
+    def test_without_a_change_the_venue_must_have_had_the_time_to_catch_up(
+        self, begin: Callable[[BookSync, float], None]
+    ) -> None:
+        sync = sync_of(RISING)
+        sync.change(change(last=8))
+        begin(sync, 100.0)
+        assert not sync.snapshot(snapshot(10), 99.0 + REST_LAG)
+        assert sync.snapshot(snapshot(10), 100.0 + REST_LAG)
+
+    def test_it_is_renewed_and_shown_meanwhile(self) -> None:
+        sync = sync_of(RISING)
+        sync.change(change(last=9))
+        assert sync.snapshot(snapshot(10), 0.0)
+        assert 30.0 <= sync.due <= 90.0
+        sync.asked(sync.due)
+        sync.change(change(last=20, asks=[("101", "7")]))
+        assert not sync.snapshot(snapshot(15), sync.due), "what was lost in between would be missing"
+        assert shown(sync)[1][0] == ("101", "7")
+        assert sync.snapshot(snapshot(20, bids=(("99", "5"),)), sync.due)
+        assert (sync.book.sequence, shown(sync)[0]) == (20, [("99", "5")])
+
+    def test_renewing_for_weeks_makes_no_retry_slower(self) -> None:
+        sync = sync_of(RISING)
+        sync.change(change(last=9))
+        sync.snapshot(snapshot(10), 0.0)
+        for number in range(11, 1000):
+            sync.asked(sync.due)
+            sync.change(change(last=number))
+            assert not sync.snapshot(snapshot(number - 1), sync.due)
+            sync.asked(sync.due)
+            assert sync.snapshot(snapshot(number), sync.due)
+        now = sync.due
+        sync.fail(now)
+        assert sync.due == now
 
 
 class TestRetries:

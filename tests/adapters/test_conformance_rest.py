@@ -40,12 +40,12 @@ def answers(dialect: type[Dialect]) -> Iterator[tuple[Dialect, tuple[str, ...], 
 @every_dialect
 def test_every_answer_is_read_and_known_by_its_shape(dialect: type[Dialect]) -> None:
     for speaker, key, body in answers(dialect):
-        assert read_answer(speaker, key, body) or key == ("token",), key
+        assert read_answer(speaker, key, body) or key[0] in ("token", "time"), key
         assert speaker.adapter.shape(orjson.loads(body)) == key[0]
         assert key[0] in {kind for kind, _ in speaker.adapter.endpoints.values()}
         for path, (kind, parameter) in speaker.adapter.endpoints.items():
             if kind == key[0]:
-                url = speaker.adapter.venue.rest + path + (f"?{parameter}={key[-1]}" if parameter else "")
+                url = speaker.adapter.venue.rest + path.format(key[-1]) + (f"?{parameter}={key[-1]}" if parameter else "")
                 assert identify(speaker.adapter, Line("http", None, url, 200, body.decode())) == key
 
 

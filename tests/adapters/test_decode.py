@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -127,6 +127,16 @@ class TestAnswers:
         assert identify(Puppet, http(snapshot(5), "https://puppet.example/v2/book")) == ("book", "")
         assert identify(Puppet, http(snapshot(5), "https://puppet.example/candles")) is None
 
+    @pytest.mark.parametrize("path", ["/v2/books/btcusd", "/v2/books/btcusd/", "/v2/books/btcusd/?group=1"])
+    def test_a_market_may_be_named_in_the_path(self, path: str) -> None:
+        class Pathed(Puppet):
+            endpoints: ClassVar = {"/books/{}/": ("book", None), "/books": ("instruments", None)}
+
+        assert identify(Pathed, http(snapshot(5), f"https://puppet.example{path}")) == ("book", "btcusd")
+        assert identify(Pathed, http(snapshot(5), "https://puppet.example/v2/books/")) == ("instruments",)
+        assert identify(Pathed, http(snapshot(5), "https://puppet.example/books/btcusd/orders")) is None
+        assert identify(Pathed, http(snapshot(5), None)) == ("book", "")
+
     def test_an_answer_without_a_url_is_known_by_its_shape(self) -> None:
         assert identify(Puppet, http(snapshot(5), None)) == ("book", "")
         assert identify(Puppet, http("[]", None)) is None
@@ -201,6 +211,20 @@ class TestWhole:
         full = snapshot(10, bids=[["99", "1"], ["98", "1"]])
         decoded = whole(recv(full), recv(change(None, 11, previous=10, bids=[["99.5", "1"]])), adapter=WINDOW)
         assert [level[0] for level in of_kind(decoded, "book")[-1]["bids"]] == ["99.5", "99"]
+
+    def test_a_recording_may_be_deeper_than_the_venue_now_is(self) -> None:
+        bids = [[str(1000 - place), "1"] for place in range(101)]
+        decoded = whole(recv(snapshot(10, bids=bids, asks=[])), adapter=WINDOW)
+        assert of_kind(decoded, "book")[-1]["bids"][0] == ("1000", "1")
+        assert [each.errors for each in decoded] == [[]]
+
+    def test_an_older_channel_s_changes_continue_the_book_that_the_recording_has_from_rest(self) -> None:
+        now_on_the_socket = puppet(book=BookRule(chain="range", source="socket"))
+        lines = [recv(change(10)), recv(change(11, bids=[["99", "5"]])), http(snapshot(10)), recv(change(12))]
+        views = of_kind(whole(*lines, adapter=now_on_the_socket), "book")
+        assert [(view["sequence"], view["bids"][0]) for view in views] == [(11, ("99", "5")), (12, ("99", "5"))]
+        in_between = whole(*lines, recv(snapshot(20)), recv(change(21)), adapter=now_on_the_socket)
+        assert [view["sequence"] for view in of_kind(in_between, "book")] == [11, 12, 20, 21]
 
     @given(st.lists(st.sampled_from([recv(trade(1)), recv(change(10)), http(snapshot(10)), Line("recv", raw="{")]) | st.builds(
         Line, st.sampled_from(["recv", "http", "connect", "what"]), st.none() | st.floats(0, 2e9),

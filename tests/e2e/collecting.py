@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
+from adapters import registry
 from adapters.book import BookOptions
 from adapters.events import Book, BookDelta, Event, Gap, Status, Ticker, Trade
 from collector.exchange import Exchange
@@ -13,11 +14,10 @@ from collector.sink import Put, Republish
 from collector.worker import running
 from simulator import Simulator
 
+DOLLARS = ("bitfinex", "bitstamp", "coinbase", "cryptocom", "kraken")
+"""Venues whose main quote is the dollar itself."""
 PAIRS = {
-    "binance": ("BTC/USDT", "ETH/USDT", "SOL/USDT"),
-    "kraken": ("BTC/USD", "ETH/USD", "SOL/USD"),
-    "okx": ("BTC/USDT", "ETH/USDT", "SOL/USDT"),
-    "kucoin": ("BTC/USDT", "ETH/USDT", "SOL/USDT"),
+    name: tuple(f"{base}/{'USD' if name in DOLLARS else 'USDT'}" for base in ("BTC", "ETH", "SOL")) for name in registry.NAMES
 }
 SHOWN = 20
 

@@ -6,7 +6,9 @@ from functools import partial
 import pytest
 
 import simulator
+from adapters import book
 from adapters.events import Book, Gap, Trade
+from collector.exchange import Exchange
 from simulator import Simulator
 from tests.e2e.collecting import PAIRS, SHOWN, Memory, collecting, is_synced, numbers
 from tests.waiting import until
@@ -16,17 +18,13 @@ FAULTS = (
     *("drop", "drop=1008", "drop=1012", "gap", "trade_gap", "repeat", "swap"),
     *("corrupt=cut", "corrupt=json", "corrupt=bytes", "stale_snapshot", "slow=30"),
 )
+IMPOSSIBLE = {("coinbase", "stale_snapshot"): "its snapshots come in the numbered stream of their connection"}
 RATE = 1000.0
-NUMBERED = ("binance", "kraken")
-"""Venues that number a market's trades without holes, so that a missing one is told by its id."""
 
 
-def unknowable(name: str, fault: str) -> bool:
-    """A trade that a venue without such numbers never sends: only its history could tell."""
-    return fault == "trade_gap" and name not in NUMBERED
-
-
-CASES = [(name, fault) for name in VENUES for fault in FAULTS if not unknowable(name, fault)]
+def numbers_trades(exchange: Exchange) -> bool:
+    """Whether the venue numbers a market's trades without holes, so that a missing one is told by its id."""
+    return any(each.upcoming is not None for chunk in exchange._chunks for each in chunk.feed.adapter.subscriptions)
 
 
 def is_right(sim: Simulator, memory: Memory, name: str, symbol: str) -> bool:
@@ -49,50 +47,67 @@ def check_trades(sim: Simulator, memory: Memory, name: str, symbol: str) -> None
     """Told once each, with the venue's own text; what is missing between the first and the last is covered by gaps."""
     told = memory.trades(symbol)
     assert told, f"{symbol}: no trade at all"
-    ids = [int(trade.id) for trade in told]
+    ids = [trade_id(trade) for trade in told]
     assert len(set(ids)) == len(ids), f"{symbol}: a trade was told twice"
-    truth = {int(str(trade["id"])): trade for trade in sim.trades(name, symbol)}
-    between = [trade for number, trade in truth.items() if ids[0] <= number <= max(ids)]
+    truth = {str(trade["id"]): trade for trade in sim.trades(name, symbol)}
+    positions = {identifier: position for position, identifier in enumerate(truth)}
+    between = list(truth)[positions[ids[0]] : max(positions[identifier] for identifier in ids) + 1]
     if name == "okx":  # rows of one taker and price are merged: the sum must be there, to the last lot
-        true_sum = sum((Decimal(str(each["amount"])) for each in between), Decimal())
+        true_sum = sum((Decimal(str(truth[identifier]["amount"])) for identifier in between), Decimal())
         missing = true_sum - sum(Decimal(each.amount) for each in told)
         first = Decimal(told[0].amount)  # the first row may hold matches with ids before its own
         assert missing <= 0 < first + missing or memory.gaps("trades", symbol), f"{symbol}: {missing} are missing"
         return
-    for trade in told:
-        true = truth[int(trade.id)]
-        assert (trade.price, Decimal(trade.amount), trade.side) == (true["price"], Decimal(str(true["amount"])), true["side"])
-    missing_ids = {int(str(trade["id"])) for trade in between} - set(ids)
-    for number in missing_ids:
-        assert is_covered(memory.gaps("trades", symbol), truth[number], number), f"{symbol}: {number} is missing without a word"
+    for identifier, trade in zip(ids, told, strict=True):
+        true = truth[identifier]
+        assert Decimal(trade.price) == Decimal(str(true["price"]))
+        assert (Decimal(trade.amount), trade.side) == (Decimal(str(true["amount"])), true["side"])
+    for identifier in set(between) - set(ids):
+        gaps = memory.gaps("trades", symbol)
+        assert is_covered(gaps, truth[identifier], identifier), f"{symbol}: {identifier} is missing without a word"
 
 
-def is_covered(gaps: list[Gap], trade: dict[str, object], number: int) -> bool:
+def trade_id(trade: Trade) -> str:
+    """As the simulator's truth has it: MEXC names both orders of a trade."""
+    return trade.id.partition("X")[0] if trade.exchange == "mexc" else trade.id
+
+
+def is_covered(gaps: list[Gap], trade: dict[str, object], identifier: str) -> bool:
     """By id where the gap has ids, else by time (with the slack of two clocks)."""
     for gap in gaps:
         if gap.first_missing is not None and gap.last_missing is not None:
-            if int(gap.first_missing) <= number <= int(gap.last_missing):
+            if int(gap.first_missing) <= int(identifier) <= int(gap.last_missing):
                 return True
         elif (gap.since or 0) - 1_000_000 <= int(str(trade["timestamp"])) <= (gap.until or 0) + 1_000_000:
             return True
     return False
 
 
-@pytest.mark.parametrize(("name", "fault"), CASES)
-async def test_books_and_trades_survive(name: str, fault: str) -> None:
+async def strike(sim: Simulator, exchange: Exchange, memory: Memory, name: str, fault: str) -> None:
+    """Let one fault strike, and wait until all is well again."""
+    sim.arm(f"{name}:{fault}")
+    if fault == "stale_snapshot":
+        sim.arm(f"{name}:gap")  # so that somebody asks for one
+    kind = fault.partition("=")[0]
+    if kind != "slow":
+        await until(lambda: any(record["fault"] == kind for record in sim.fired()), f"{fault} strikes")
+    seen = len(memory.events)
+    await until(lambda: len([e for e in memory.events[seen:] if isinstance(e, Trade | Book)]) > 50, f"data after {fault}")
+    await until(lambda: is_synced(exchange), f"all books synced after {fault}")
+    sim.clear()
+
+
+@pytest.mark.parametrize("name", VENUES)
+async def test_books_and_trades_survive_every_fault(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "STABLE_AFTER", 0.1)  # each fault is the first of its kind, not the next of a storm
     async with simulator.serve([name], rate=RATE, seed=7) as sim, collecting(sim, name) as (exchange, memory):
         await until(lambda: is_synced(exchange), "all books synced")
         await until(lambda: all(memory.trades(symbol) for symbol in PAIRS[name]), "trades of all pairs")
-        sim.arm(f"{name}:{fault}")
-        if not fault.startswith("slow"):
-            if fault == "stale_snapshot":
-                sim.arm(f"{name}:gap")  # so that somebody asks for one
-            kind = fault.partition("=")[0]
-            await until(lambda: any(record["fault"] == kind for record in sim.fired()), f"{fault} strikes")
-        seen = len(memory.events)
-        await until(lambda: len([e for e in memory.events[seen:] if isinstance(e, Trade | Book)]) > 50, "data goes on")
-        await until(lambda: is_synced(exchange), "all books synced again")
-        sim.clear()
+        for fault in FAULTS:
+            is_unknowable = fault == "trade_gap" and not numbers_trades(exchange)  # only the venue's history could tell
+            if is_unknowable or (name, fault) in IMPOSSIBLE:
+                continue
+            await strike(sim, exchange, memory, name, fault)
         await settle(sim, memory, name)
         for symbol in PAIRS[name]:
             check_trades(sim, memory, name, symbol)
@@ -132,7 +147,7 @@ async def test_a_bad_checksum_is_seen() -> None:
         await settle(sim, memory, "kraken")
 
 
-@pytest.mark.parametrize("name", NUMBERED)
+@pytest.mark.parametrize("name", ["binance", "kraken"])
 async def test_a_missing_trade_is_told_by_its_id(name: str) -> None:
     symbol = PAIRS[name][0]
     async with simulator.serve([name], rate=RATE) as sim, collecting(sim, name) as (exchange, memory):

@@ -10,20 +10,50 @@ import pytest
 import simulator
 from simulator import Simulator
 from simulator.faults import FORMS, KINDS, Faults, parse
-from tests.simulator import test_kraken, test_kucoin
+from tests.simulator import test_bitrue, test_gateio, test_kraken, test_kucoin
 from tests.simulator.support import Client, Json, call, connect, eventually, get, parsed, refused
 
 BINANCE = "stream.binance.com/stream?streams=btcusdt@depth@100ms/btcusdt@trade"
 DEPTH = "stream.binance.com/stream?streams=btcusdt@depth@100ms"
 TRADES = "stream.binance.com/ws/btcusdt@trade"
-VENUES = ("binance", "kraken", "okx", "kucoin")
+VENUES = (
+    "binance",
+    "kraken",
+    "okx",
+    "kucoin",
+    "binanceus",
+    "mexc",
+    "cryptocom",
+    "bitrue",
+    "bybit",
+    "bitget",
+    "gateio",
+    "coinbase",
+    "bitstamp",
+    "htx",
+)
+PATHS = {
+    "binance": "stream.binance.com/stream",
+    "kraken": "ws.kraken.com/v2",
+    "okx": "ws.okx.com/ws/v5/public",
+    "binanceus": "stream.binance.us:9443/stream",
+    "mexc": "wbs-api.mexc.com/ws",
+    "cryptocom": "stream.crypto.com/exchange/v1/market",
+    "bitrue": "ws.bitrue.com/kline-api/ws",
+    "bybit": "stream.bybit.com/v5/public/spot",
+    "bitget": "ws.bitget.com/v2/ws/public",
+    "gateio": "api.gateio.ws/ws/v4/",
+    "coinbase": "ws-feed.exchange.coinbase.com/",
+    "bitstamp": "ws.bitstamp.net/",
+    "htx": "api.huobi.pro/ws",
+}
 
 
 async def path_of(sim: Simulator, exchange: str) -> str:
     """The address of a venue's public socket."""
     if exchange == "kucoin":
         return await test_kucoin.address(sim)
-    return {"binance": "stream.binance.com/stream", "kraken": "ws.kraken.com/v2", "okx": "ws.okx.com/ws/v5/public"}[exchange]
+    return PATHS[exchange]
 
 
 def request(exchange: str, pair: str) -> Json:
@@ -33,7 +63,21 @@ def request(exchange: str, pair: str) -> Json:
         "binance": {"method": "SUBSCRIBE", "params": [f"{pair.replace('/', '').lower()}@trade"], "id": 1},
         "kraken": {"method": "subscribe", "params": {"channel": "trade", "symbol": [pair]}},
         "okx": {"op": "subscribe", "args": [{"channel": "trades", "instId": dashed}]},
+        "bitget": {"op": "subscribe", "args": [{"instType": "SPOT", "channel": "trade", "instId": pair.replace("/", "")}]},
+        "bybit": {"op": "subscribe", "args": [f"publicTrade.{pair.replace('/', '')}"]},
         "kucoin": {"id": "1", "type": "subscribe", "topic": f"/market/match:{dashed}", "response": True},
+        "bitrue": test_bitrue.request("trade_ticker", pair.replace("/", "").lower()),
+        "cryptocom": {"id": 1, "method": "subscribe", "params": {"channels": [f"trade.{pair.replace('/', '_')}"]}},
+        "mexc": {
+            "method": "SUBSCRIPTION",
+            "params": [f"spot@public.aggre.deals.v3.api.pb@10ms@{pair.replace('/', '')}"],
+            "id": 1,
+        },
+        "binanceus": {"method": "SUBSCRIBE", "params": [f"{pair.replace('/', '').lower()}@trade"], "id": 1},
+        "coinbase": {"type": "subscribe", "product_ids": [dashed], "channels": ["matches"]},
+        "bitstamp": {"event": "bts:subscribe", "data": {"channel": f"live_trades_{pair.replace('/', '').lower()}"}},
+        "gateio": test_gateio.request("spot.trades", pair.replace("/", "_")),
+        "htx": {"sub": f"market.{pair.replace('/', '').lower()}.trade.detail", "id": "1"},
     }[exchange]
 
 
@@ -294,16 +338,57 @@ async def test_rejected_pairs_are_unknown_in_the_venues_own_way(exchange: str) -
             while len(client.texts) < 30:
                 await client.text()
         text = "\n".join(client.texts)
-        refusals = {"kraken": "Currency pair not supported DOGE/USD", "okx": '"code":"60018"'}
+        refusals = {
+            "kraken": "Currency pair not supported DOGE/USD",
+            "okx": '"code":"60018"',
+            "mexc": "Not Subscribed successfully!",
+            "cryptocom": "Unknown symbol",
+            "coinbase": "DOGE-USDT is not a valid product",
+            "bybit": "Invalid symbol :[publicTrade.DOGEUSDT]",
+            "bitget": '"code":30001',
+            "gateio": "unknown currency pair: DOGE_USDT",
+        }
         assert refusals.get(exchange, "") in text
-        assert '"DOGE' not in text.replace('"symbol":"DOGE/USD","time_in"', "")
+        for echo in (
+            '"symbol":"DOGE/USD","time_in"',
+            '"reason":"DOGE',
+            '"payload":["DOGE_USDT"]',
+            '"instId":"DOGEUSDT"},"code"',
+        ):
+            text = text.replace(echo, "")
+        assert '"DOGE' not in text
         paths = {
             "binance": "api.binance.com/api/v3/depth?symbol=DOGEUSDT",
             "kraken": "api.kraken.com/0/public/Depth?pair=XDGUSD",
             "okx": "www.okx.com/api/v5/market/books?instId=DOGE-USDT",
+            "bybit": "api.bybit.com/v5/market/orderbook?category=spot&symbol=DOGEUSDT",
+            "bitget": "api.bitget.com/api/v2/spot/market/orderbook?symbol=DOGEUSDT",
             "kucoin": "api.kucoin.com/api/v1/market/orderbook/level2_20?symbol=DOGE-USDT",
+            "binanceus": "api.binance.us/api/v3/depth?symbol=DOGEUSDT",
+            "mexc": "api.mexc.com/api/v3/depth?symbol=DOGEUSDT",
+            "cryptocom": "api.crypto.com/exchange/v1/public/get-book?instrument_name=DOGE_USDT",
+            "bitrue": "openapi.bitrue.com/api/v1/depth?symbol=DOGEUSDT",
+            "coinbase": "api.exchange.coinbase.com/products/DOGE-USDT/book",
+            "bitstamp": "www.bitstamp.net/api/v2/order_book/dogeusdt/",
+            "gateio": "api.gateio.ws/api/v4/spot/order_book?currency_pair=DOGE_USDT",
+            "htx": "api.huobi.pro/market/depth?symbol=dogeusdt&type=step0",
         }
-        errors = {"binance": "-1121", "kraken": "EQuery:Unknown asset pair", "okx": "51001", "kucoin": "200003"}
+        errors = {
+            "binance": "-1121",
+            "kraken": "EQuery:Unknown asset pair",
+            "okx": "51001",
+            "bybit": "Not supported symbols",
+            "bitget": "40034",
+            "kucoin": "200003",
+            "binanceus": "-1121",
+            "mexc": "-1121",
+            "cryptocom": "40004",
+            "bitrue": "-1121",
+            "coinbase": "NotFound",
+            "bitstamp": "Not found.",
+            "gateio": "INVALID_CURRENCY_PAIR",
+            "htx": "invalid symbol",
+        }
         assert errors[exchange] in (await get(sim, paths[exchange]))[1]
 
 
@@ -358,15 +443,26 @@ async def test_maintenance_in_the_venues_own_form(exchange: str) -> None:
             await client.text()
             sim.arm(f"{exchange}:maintenance=60")
             end = await client.closed()
-            assert end.code == 1012
+            assert end.code == (1013 if exchange == "cryptocom" else 1012)
             words = {"binance": "serverShutdown", "kraken": '"system":"maintenance"', "okx": '"code":"64008"'}
+            words |= {"bitstamp": "bts:request_reconnect"}
             assert words.get(exchange, "") in client.texts[-1]
         assert (await refused(sim, path)).status == 503
         calls = {
             "binance": ("api.binance.com/api/v3/time", "-1008"),
             "kraken": ("api.kraken.com/0/public/Time", "EService:Unavailable"),
             "okx": ("www.okx.com/api/v5/public/time", "50001"),
+            "bybit": ("api.bybit.com/v5/market/time", "10016"),
+            "bitget": ("api.bitget.com/api/v2/public/time", "45001"),
             "kucoin": ("api.kucoin.com/api/v1/status", '"status":"close"'),
+            "binanceus": ("api.binance.us/api/v3/time", "-1008"),
+            "mexc": ("api.mexc.com/api/v3/time", '"code":503'),
+            "cryptocom": ("api.crypto.com/exchange/v1/public/get-instruments", "9010001"),
+            "bitrue": ("openapi.bitrue.com/api/v1/time", "System is under maintenance."),
+            "coinbase": ("api.exchange.coinbase.com/time", "Service unavailable"),
+            "bitstamp": ("www.bitstamp.net/api/v2/ticker/", "under scheduled maintenance"),
+            "gateio": ("api.gateio.ws/api/v4/spot/time", "TOO_BUSY"),
+            "htx": ("api.huobi.pro/v1/common/timestamp", "gateway-internal-error"),
         }
         asked, word = calls[exchange]
         assert word in (await get(sim, asked))[1]
