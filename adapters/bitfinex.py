@@ -55,7 +55,7 @@ VENUE = Venue(
     ),
     keepalive=Keepalive(ping=20.0, silence=40.0),  # heartbeats come each 15 s, but only where something is subscribed
     # A book may be crossed for a single frame, between an insertion and the removal that follows it.
-    book=BookRule(chain=None, source="socket", checksum=checksum, crossed_is_error=False),
+    book=BookRule(chain=None, source="socket", checksum=checksum, crossed="passing"),
     depths=(25, 100, 250),
     per_connection={"trades": 25, "orderbooks": 25, "tickers": 25},
     greets=True,

@@ -49,7 +49,8 @@ VENUE = Venue(
     ),
     limits=Limits(
         connects=Rate(300, 300.0),
-        frames=Rate(8, 120.0),  # 240 an hour, and 10 a second with the pings
+        frames=Rate(8, 1.0),  # 10 a second, of which pings take a share
+        requests=Rate(240, 3600.0),
         weight=Rate(20, 1.0),
         topics_per_connection=1000,
         topics_per_frame=20,  # 25 were too many for the unified API

@@ -76,7 +76,8 @@ class BookRule:
     frame of its own asks for it). checksum: computed over the book after each change and compared with the venue's. truncates:
     the venue shows the subscribed depth and sends no removal for what falls out. limited: a snapshot may hold fewer levels than
     the book. renewed: seconds after which a book is fetched again while it is right, where nothing would show that a change was
-    lost. crossed_is_error: the venue's continuous market never shows a best bid at or above the best ask.
+    lost. crossed: what a best bid at or above the best ask means: an "error", where the venue's continuous market never shows
+    it; "passing" between two frames, so that a view waits for the second; "right", as in a call auction.
     """
 
     chain: Literal["range", "previous", "rising"] | None
@@ -85,7 +86,7 @@ class BookRule:
     truncates: bool = False
     limited: bool = False
     renewed: float | None = None
-    crossed_is_error: bool = True
+    crossed: Literal["error", "passing", "right"] = "error"
     newer: Callable[[Rows, int], Rows] | None = None
     """Where each row has a sequence of its own: the rows that are newer than a snapshot's sequence."""
 
@@ -183,6 +184,11 @@ class BookSide:
         if self.edge == _FAR:
             return rows
         return [row for price, row in zip(self._prices(rows), rows, strict=True) if price <= self.edge]
+
+    def differing(self, before: "BookSide") -> list[Row]:
+        """The rows that make this side out of an earlier state of it; an amount of "0" removes."""
+        gone: list[Row] = [Level(row.price, "0") for price, row in before.levels.items() if price not in self.levels]
+        return gone + [row for price, row in self.levels.items() if before.levels.get(price) != row or price > before.edge]
 
     def all_rows(self) -> list[Row]:
         return [self.levels[price] for price in sorted(self.levels) if price <= self.edge]
@@ -284,7 +290,7 @@ class OrderBook:
         return replace(change, bids=[*change.bids, *gone_bids], asks=[*change.asks, *gone_asks])
 
     def _check(self, checksum: int | None) -> None:
-        if self._rule.crossed_is_error and self.is_crossed:
+        if self._rule.crossed == "error" and self._is_crossed:
             raise BookError("crossed")
         if checksum is not None and self._rule.checksum is not None and self._rule.checksum(self) != checksum:
             raise BookError("checksum")
@@ -297,15 +303,23 @@ class OrderBook:
         """Every level that is known to be right. Raises NumberError."""
         return pairs(self.bids.all_rows()), pairs(self.asks.all_rows())
 
+    def differing(self, before: "OrderBook") -> tuple[Levels, Levels]:
+        """What readers of the changes are told of a book that took the place of another. Raises NumberError."""
+        return pairs(self.bids.differing(before.bids)), pairs(self.asks.differing(before.asks))
+
     def told(self, change: Change) -> tuple[Levels, Levels]:
         """What readers of the changes are told of one: those of the levels that they know. Raises NumberError."""
         return pairs(self.bids.within(change.bids)), pairs(self.asks.within(change.asks))
 
     @property
-    def is_crossed(self) -> bool:
-        """Whether the best bid is at or above the best ask, as some venues leave it between two frames."""
+    def _is_crossed(self) -> bool:
         bids, asks = self.bids.top, self.asks.top
         return bool(bids and asks) and -bids[0] >= asks[0]
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it is between two frames that only together are a book to be shown."""
+        return self._rule.crossed == "passing" and self._is_crossed
 
     def is_shallow(self) -> bool:
         """Whether the market has moved so near to the edge of a limited snapshot that a view lacks levels."""
@@ -384,10 +398,12 @@ class BookSync:
                 self.retry(now)  # an answer out of the venue's cache must not turn the book back
                 return False
             self._attempts = max(0, self._attempts - 1)  # a refresh that succeeds is no sign of trouble
+        if self.state is not _SYNCED:
+            self.next_view = 0.0
         self.book, self.state, self._synced_at = book, BookState.SYNCED, now
         self.due = now + self._rule.renewed * self._spread if self._rule.renewed else _FAR
         self._buffer = None
-        self.dirty, self.next_view = True, 0.0
+        self.dirty = True
         return True
 
     def _is_joined(self, snapshot: Snapshot, now: float) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from adapters.book import ANSWER_WITHIN, BookOptions, BookState, BookSync, Change, Snapshot
+from adapters.book import ANSWER_WITHIN, BookOptions, BookState, BookSync, Change, OrderBook, Snapshot
 from adapters.effects import Effect
 from adapters.errors import AdapterError, BookError, FrameError, NumberError, VenueError
 from adapters.events import Book, BookDelta, Channel, Event, Gap, Levels, Side, Status, Ticker, Trade
@@ -139,10 +139,14 @@ class LiveHandler:
         book = self._book_of(native)
         if book is None:
             return
+        replaced = book.book if book.state is _SYNCED and self._source == "socket" else None
         try:
             if book.snapshot(snapshot, self.now):
                 book.timestamp, book.received = snapshot.timestamp, self.received
-                self._synced(book)
+                if replaced is None:
+                    self._synced(book)
+                else:
+                    self._replaced(book, replaced)
         except (BookError, FrameError) as error:
             self._doubt(book, error)
 
@@ -161,16 +165,23 @@ class LiveHandler:
                 return
             book.timestamp, book.received = change.timestamp, self.received
             if self._options.mode == "deltas":
-                bids, asks = book.book.told(applied)
-                sequence = change.last
-                self.deltas += 1
-                self.out.append(
-                    BookDelta(self._name, book.symbol, change.timestamp, self.received, bids, asks, sequence, before)
-                )
+                self._tell_delta(book, before, *book.book.told(applied))
             if self._options.interval == 0:
                 self.show(book)
         except (BookError, FrameError) as error:
             self._doubt(book, error, change)
+
+    def _replaced(self, book: BookSync, before: OrderBook) -> None:
+        """A whole book took the place of one that was right, as where a venue sends nothing else: a change like any other."""
+        if self._options.mode == "deltas":
+            self._tell_delta(book, before.sequence, *book.book.differing(before))
+        if self._options.interval == 0:
+            self.show(book)
+
+    def _tell_delta(self, book: BookSync, previous: int | None, bids: Levels, asks: Levels) -> None:
+        self.deltas += 1
+        about = (self._name, book.symbol, book.timestamp, self.received)
+        self.out.append(BookDelta(*about, bids, asks, book.book.sequence, previous))
 
     def view(self, native: str, snapshot: Snapshot) -> None:
         if native not in self._orderbooks:
@@ -200,8 +211,8 @@ class LiveHandler:
             self.show(book)
 
     def show(self, book: BookSync) -> None:
-        """Emit the view of a SYNCED book; one that is crossed for a moment is not shown in it."""
-        if book.book.is_crossed:
+        """Emit the view of a SYNCED book; one that the next frame will make right waits for it."""
+        if book.book.is_passing:
             return
         try:
             bids, asks = book.book.view()

@@ -79,6 +79,12 @@ def text(number: Raw) -> str | None:
     return None if written in ("", "null") else written
 
 
+def unquoted(token: Raw) -> str:
+    """A number that its venue sends quoted or bare, as plain decimal text. Raises NumberError."""
+    number = str(token, "utf-8").strip('"')
+    return number if is_plain(number) else plain(number)
+
+
 def micros_of_seconds(token: str) -> int:
     """Unix seconds (`1762795433.9717445`; finer digits are cut) to integer microseconds UTC. Raises NumberError."""
     whole, _, fraction = plain(token).partition(".")

@@ -35,7 +35,7 @@ VENUE = Venue(
     ),
     keepalive=Keepalive(ping=20.0, silence=30.0),
     # In call auctions, before the opening of a market, books are crossed and right.
-    book=BookRule(chain="previous", source="socket", crossed_is_error=False),
+    book=BookRule(chain="previous", source="socket", crossed="right"),
     depths=(400,),
     per_connection={"trades": 100, "orderbooks": 25, "tickers": 100},
     past_trades="three months, by trade id (history-trades)",

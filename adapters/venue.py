@@ -25,6 +25,8 @@ class Limits:
     weight: Rate
     topics_per_connection: int
     topics_per_frame: int
+    requests: Rate | None = None
+    """A longer budget of frames, where there is one beside that of bursts."""
     rest_statuses: frozenset[int] = frozenset({418, 429})
     """HTTP statuses that mean: stop asking for a while (Retry-After says how long)."""
 

@@ -97,7 +97,8 @@ class Feed(WSListener):
         self._recorder = recorder
         self._receive = adapter.receive if recorder is None else self._receive_and_record
         self._backoff = Backoff(around.random)
-        self._frames = Window(adapter.venue.limits.frames)
+        limits = adapter.venue.limits
+        self._budgets = [Window(rate) for rate in (limits.requests, limits.frames) if rate is not None]
         self._outgoing: deque[Send] = deque()
         self._has_outgoing = asyncio.Event()
         self._address: asyncio.Future[Connect] = asyncio.Future()
@@ -274,7 +275,8 @@ class Feed(WSListener):
                 self._has_outgoing.clear()
                 await self._has_outgoing.wait()
             send = self._outgoing.popleft()
-            await self._turn(self._frames, 0.0, send.cost)
+            for budget in self._budgets:
+                await self._turn(budget, 0.0, send.cost)
             if self._recorder is not None:
                 self._recorder.line("send", send.frame)
             if isinstance(send.frame, str):

@@ -51,11 +51,11 @@ def _row(venue: Venue) -> tuple[str, ...]:
     most = ", ".join(f"{count} {channel}" for channel, count in venue.per_connection.items())
     return (
         f"[{venue.name}](#{venue.name})",
-        "REST" if venue.book.source == "rest" else "socket",
+        "a request" if venue.book.source == "rest" else "the subscription",
         _proof(venue),
         ", ".join(map(str, venue.depths)),
         most,
-        _rate(limits.frames),
+        _rate(limits.frames) + (f", {_rate(limits.requests)}" if limits.requests else ""),
         _rate(limits.weight),
         "" if venue.lifetime is None else f"{venue.lifetime / 3600:g} h",
         venue.past_trades,

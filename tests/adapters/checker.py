@@ -124,7 +124,7 @@ class Checker:
     def _book(self, book: Book) -> None:
         self._levels(book.bids, book, descending=True)
         self._levels(book.asks, book, descending=False)
-        if self._venue.book.crossed_is_error and book.bids and book.asks:
+        if self._venue.book.crossed != "right" and book.bids and book.asks:
             demand(float(book.bids[0][0]) < float(book.asks[0][0]), "crossed", book)
         self._sequences[book.symbol] = book.sequence
         view = (book.bids[:SHOWN], book.asks[:SHOWN])

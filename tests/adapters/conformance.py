@@ -71,6 +71,7 @@ class World:
         self.take(self.adapter.start(self.now))
         while not self._is_open:
             self.wait(0.1)
+        self.wait(self.adapter.venue.asked_after)
 
     def lose(self, reason: str = "reset by peer") -> None:
         """The connection ends, with all that was on its way; another is made."""

@@ -285,7 +285,7 @@ class TestChecks:
         assert (book.view()[0][0], book.view()[1][0]) == (("101", "1"), ("102", "1"))
 
     def test_a_cross_is_lawful_where_the_venue_says_so(self) -> None:
-        book = book_of(BookRule("range", "rest", crossed_is_error=False))
+        book = book_of(BookRule("range", "rest", crossed="right"))
         assert book.follow(change(11, 11, bids=[("103", "1")])) is not None
 
     def test_an_empty_side_is_no_cross(self) -> None:
@@ -315,7 +315,7 @@ class TestWindow:
     def test_readers_of_the_applied_changes_hold_the_same_window(
         self, moves: list[tuple[list[Level], list[Level]]], depth: int
     ) -> None:
-        book = OrderBook(BookRule(None, "socket", truncates=True, crossed_is_error=False), depth, depth)
+        book = OrderBook(BookRule(None, "socket", truncates=True, crossed="right"), depth, depth)
         reader: tuple[Model, Model] = ({}, {})
         for bids, asks in moves:
             applied = book.follow(Change(bids, asks))

@@ -142,7 +142,7 @@ def is_told(fact: Fact, event: Told) -> bool:
 
 
 def untold(facts: list[Fact], decoded: Decoded) -> Iterator[str]:
-    """The facts that nothing among the events stands for; each event stands for one."""
+    """The facts that nothing among the events stands for. Each event stands for one; a ticker for its prices and its day."""
     events = list(decoded.events)
     for fact in facts:
         if fact["type"] in OTHER_DATA:
@@ -155,7 +155,7 @@ def untold(facts: list[Fact], decoded: Decoded) -> Iterator[str]:
         found = next((event for event in events if is_told(fact, event)), None)
         if found is None:
             yield f"{fact}: {decoded}"
-        else:
+        elif found["type"] != "ticker":
             events.remove(found)
 
 

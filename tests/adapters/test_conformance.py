@@ -60,8 +60,8 @@ def test_a_trade_a_ticker_and_a_view_are_what_the_venue_sent(dialect: type[Diale
         trades = [trade for trade in world.told(Trade) if trade.symbol == market.symbol]
         assert {world.dialect.trade_number(trade.id) for trade in trades} == set(market.deals)
         assert all(trade.timestamp is not None for trade in trades)
-        (*_, ticker) = [ticker for ticker in world.told(Ticker) if ticker.symbol == market.symbol and ticker.bid]
-        assert (ticker.bid, ticker.ask) != (None, None)
+        tickers = [ticker for ticker in world.told(Ticker) if ticker.symbol == market.symbol]
+        assert any((ticker.bid and ticker.ask) or ticker.last for ticker in tickers)
     assert len(world.told(Book)) > 40
     assert world.checker.last_view.keys() == set(SYMBOLS)
 
@@ -128,6 +128,7 @@ def asked(speaker: Dialect, adapter: ExchangeAdapter) -> list[Send]:
     outputs = adapter.connected(0.0)
     for greeting in speaker.opened():
         outputs += adapter.receive(speaker.packed(greeting), BEGAN)
+    outputs += adapter.tick(adapter.venue.asked_after)
     return of(outputs, Send)
 
 
@@ -242,6 +243,8 @@ def is_doubt(dialect: type[Dialect], output: Output) -> bool:
     """What becomes of a book that nothing but its frames proves: it may have been about one that is lost now."""
     if isinstance(output, Fetch):
         return not dialect.proves_books and output.key[0] == "book"
+    if isinstance(output, Send):
+        return not dialect.proves_books and dialect.on_socket
     return not dialect.proves_books and isinstance(output, Gap | Status) and "malformed" in repr(output)
 
 

@@ -37,11 +37,11 @@ class Deaf(BinanceAdapter):
 
 
 class Unchecked(KrakenAdapter):
-    venue = replace(KrakenAdapter.venue, book=BookRule(chain=None, source="socket", truncates=True, crossed_is_error=False))
+    venue = replace(KrakenAdapter.venue, book=BookRule(chain=None, source="socket", truncates=True, crossed="right"))
 
 
 class Untruncated(KrakenAdapter):
-    venue = replace(KrakenAdapter.venue, book=BookRule(chain=None, source="socket", crossed_is_error=False))
+    venue = replace(KrakenAdapter.venue, book=BookRule(chain=None, source="socket", crossed="right"))
 
 
 class Forgetful(BinanceAdapter):

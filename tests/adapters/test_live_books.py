@@ -19,6 +19,7 @@ from tests.adapters.reader import Reader
 from tests.adapters.test_live import BOOK, OTHER_BOOK, TRADES, ids, live
 
 SOCKET = puppet(book=BookRule(chain="previous", source="socket"))
+WHOLE = puppet(book=BookRule(chain=None, source="socket"))
 WINDOW = puppet(book=BookRule(chain="previous", source="socket", truncates=True))
 LIMITED = puppet(book=BookRule(chain="range", source="rest", limited=True))
 
@@ -34,6 +35,14 @@ class TestViews:
         assert isinstance(event, Book)
         assert (event.bids[0], event.sequence) == (("99.5", "2"), 11)
         assert (event.timestamp, event.received) == (EPOCH + 9, session.received)
+
+    def test_where_a_venue_crosses_between_two_frames_the_view_waits_for_the_second(self) -> None:
+        session = live(BOOK, adapter=puppet(book=BookRule(chain="range", source="rest", crossed="passing")))
+        session.sync()
+        outputs = session.say(change(11, bids=[["101", "2"]])) + session.wait(1.0)
+        assert (of(outputs, Book), of(outputs, Gap)) == ([], [])
+        (view,) = of(session.say(change(12, asks=[["101", "0"]])), Book)
+        assert (view.bids[0], view.asks[0]) == (("101", "2"), ("102", "1"))
 
     def test_nothing_is_shown_before_the_snapshot(self) -> None:
         session = live(BOOK)
@@ -72,6 +81,24 @@ class TestViews:
         name, said = snapshot(11, bids=[["50", "1"]])
         assert name == "snapshot"
         assert session.say(("view", said)) == []
+
+    def test_a_venue_that_sends_whole_books_only_is_shown_at_the_interval_too(self) -> None:
+        session = live(BOOK, adapter=WHOLE, interval=1.0)
+        assert [type(event) for event in session.say(snapshot(None))] == [Status, Book]
+        outputs = []
+        for number in range(1, 51):
+            outputs += session.say(snapshot(None, bids=[["99", str(number)]])) + session.wait(0.1)
+        views = of(outputs, Book)
+        assert len(outputs) == len(views), "it was in step all the time"
+        assert 4 <= len(views) <= 6
+        assert views[-1].bids == [("99", "50")]
+
+    def test_a_whole_book_that_is_wrong_is_a_doubt(self) -> None:
+        session = live(BOOK, adapter=WHOLE)
+        session.say(snapshot(None))
+        outputs = session.say(snapshot(None, bids=[["200", "1"]]))
+        assert [gap.reason for gap in of(outputs, Gap)] == ["crossed"]
+        assert len(asked(outputs, "subscribe")) == 1
 
 
 class TestTrouble:
@@ -242,6 +269,19 @@ class TestDeltas:
         session.answer(snapshot(10))
         outputs = session.say(change(13)) + session.say(change(14))
         assert of(outputs, BookDelta) == []
+
+    def test_a_whole_book_in_place_of_another_is_told_as_what_differs(self) -> None:
+        session = live(BOOK, adapter=WHOLE, mode="deltas", interval=60.0)
+        reader = Reader()
+        reader.read(session.say(snapshot(None)))
+        sides: dict[str, Any] = {"bids": [["99", "1"], ["97", "3"]], "asks": [["101", "2"], ["102", "1"]]}
+        (delta,) = session.say(snapshot(None, **sides, timestamp=EPOCH))
+        removed, added, changed = ("98", "0"), ("97", "3"), ("101", "2")
+        assert delta == BookDelta(
+            "puppet", "BTC/USDT", EPOCH, session.received, [removed, added], [changed], sequence=None, previous=None
+        )
+        reader.read([delta])
+        assert reader.book() == session.adapter.live.books["BTCUSDT"].book.whole()
 
     def test_a_resynchronised_book_begins_with_a_new_base(self) -> None:
         session = live(BOOK, mode="deltas", interval=60.0)

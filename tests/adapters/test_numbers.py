@@ -7,9 +7,10 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from adapters.errors import NumberError
-from adapters.numbers import ZEROS, is_plain, micros, micros_of_seconds, plain, unsigned
+from adapters.numbers import ZEROS, is_plain, micros, micros_of_seconds, plain, unquoted, unsigned
 
 PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -32,6 +33,17 @@ def test_an_exponent_is_expanded_to_the_same_value(token: str) -> None:
     text = plain(token)
     assert PLAIN.fullmatch(text)
     assert Decimal(text) == Decimal(token)
+
+
+@given(tokens)
+def test_a_number_is_the_same_quoted_or_bare(token: str) -> None:
+    assert unquoted(Raw(token.encode())) == unquoted(Raw(f'"{token}"'.encode())) == plain(token)
+
+
+@pytest.mark.parametrize("token", [b"", b'""', b"null", b"true", b"[]", b'"x"', b"\xd9\xa1"])
+def test_what_is_neither_is_refused(token: bytes) -> None:
+    with pytest.raises(NumberError):
+        unquoted(Raw(token))
 
 
 @given(tokens)

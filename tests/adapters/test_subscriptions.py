@@ -35,6 +35,19 @@ class TestAsking:
         assert asked(session.open(), "subscribe") == []
         assert len(asked(session.say(("welcomed", {})), "subscribe")) == 1
 
+    def test_a_venue_that_takes_no_request_at_once_is_given_time_on_each_connection(self) -> None:
+        session = Session(BTC, adapter=puppet(asked_after=1.0))
+        for _ in range(2):
+            assert asked(session.open() + session.wait(0.9), "subscribe") == []
+            assert len(asked(session.wait(0.2) + session.wait(3.0), "subscribe")) == 1
+            session.lose()
+            session.wait(2.0)
+        session.open()
+        session.lose()
+        assert asked(session.wait(3.0) + session.open(), "subscribe") == [], (
+            "nor is it asked for what it was to be asked before"
+        )
+
     def test_a_frame_asks_for_one_channel_and_no_more_than_the_venue_takes(self) -> None:
         wanted: list[Wanted] = [BTC, ETH, ("trades", "SOL/USDT"), ("orderbooks", "BTC/USDT"), ("tickers", "BTC/USDT")]
         frames = asked(Session(*wanted).open(), "subscribe")

@@ -159,7 +159,7 @@ async def test_changes_of_a_book_rebuild_it(name: str) -> None:
     symbol = PAIRS[name][0]
     async with simulator.serve([name], rate=800) as sim, collecting(sim, name, mode="deltas") as (exchange, memory):
         await until(lambda: is_synced(exchange), "all books synced")
-        await until(lambda: len(memory.deltas(symbol)) > 100, "a hundred changes")
+        await until(lambda: len([*memory.deltas(symbol), *memory.books(symbol)]) > 30, "changes, or whole books")
         sim.pause()
         reader = Reader(symbol)
 

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 import simulator
-from adapters import book
+from adapters import book, registry
 from adapters.events import Book, Gap, Trade
 from collector.exchange import Exchange
 from simulator import Simulator
@@ -18,7 +18,11 @@ FAULTS = (
     *("drop", "drop=1008", "drop=1012", "gap", "trade_gap", "repeat", "swap"),
     *("corrupt=cut", "corrupt=json", "corrupt=bytes", "stale_snapshot", "slow=30"),
 )
-IMPOSSIBLE = {("coinbase", "stale_snapshot"): "its snapshots come in the numbered stream of their connection"}
+IMPOSSIBLE = {
+    ("coinbase", "stale_snapshot"): "its snapshots come in the numbered stream of their connection",
+    ("bitrue", "gap"): "every frame is a whole book",
+    ("bitrue", "stale_snapshot"): "every frame is a whole book",
+}
 RATE = 1000.0
 
 
@@ -120,7 +124,7 @@ def check_never_crossed(memory: Memory) -> None:
             assert Decimal(event.bids[0][0]) < Decimal(event.asks[0][0])
 
 
-@pytest.mark.parametrize("name", VENUES)
+@pytest.mark.parametrize("name", [name for name in VENUES if (name, "gap") not in IMPOSSIBLE])
 async def test_a_missing_book_message_is_a_gap_of_that_book_alone(name: str) -> None:
     first, second = PAIRS[name][:2]
     async with simulator.serve([name], rate=RATE) as sim, collecting(sim, name) as (exchange, memory):
@@ -134,7 +138,8 @@ async def test_a_missing_book_message_is_a_gap_of_that_book_alone(name: str) -> 
         assert gap.since <= gap.until
         await until(lambda: is_synced(exchange), "synced again")
         await settle(sim, memory, name)
-        assert memory.gaps("orderbooks", second) == []
+        if not registry.adapter(name).venue.numbers_messages:  # there it might have been a message of any book
+            assert memory.gaps("orderbooks", second) == []
 
 
 async def test_a_bad_checksum_is_seen() -> None:

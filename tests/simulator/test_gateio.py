@@ -327,22 +327,28 @@ async def test_the_new_book_twice_is_an_error_and_other_channels_are_acknowledge
             assert "error" not in await answered(client, request("spot.tickers", "BTC_USDT"))
 
 
+@pytest.mark.parametrize("message", [{"channel": "spot.trades"}, [], request("spot.trades", "BTC_USDT") | {"time": 1}])
+async def test_what_is_no_request_is_refused(message: Json) -> None:
+    await check_refused(message, 1)
+
+
 @pytest.mark.parametrize(
-    ("message", "code"),
+    ("channel", "payload"),
     [
-        ({"channel": "spot.trades"}, 1),
-        ([], 1),
-        (request("spot.trades", "BTC_USDT") | {"time": 1}, 1),
-        (request("spot.trades"), 2),
-        (request("spot.nonsense", "BTC_USDT"), 2),
-        (request("spot.obu", "ob.BTC_USDT.50", "ob.ETH_USDT.50"), 2),
-        (request("spot.obu", "ob.BTC_USDT.20"), 2),
-        (request("spot.order_book_update", "BTC_USDT", "50ms"), 2),
-        (request("spot.order_book", "BTC_USDT", "7", "100ms"), 2),
-        (request("spot.order_book_update", "BTC_USDT", "ETH_USDT", "100ms"), 2),
+        ("spot.trades", ()),
+        ("spot.nonsense", ("BTC_USDT",)),
+        ("spot.obu", ("ob.BTC_USDT.50", "ob.ETH_USDT.50")),
+        ("spot.obu", ("ob.BTC_USDT.20",)),
+        ("spot.order_book_update", ("BTC_USDT", "50ms")),
+        ("spot.order_book", ("BTC_USDT", "7", "100ms")),
+        ("spot.order_book_update", ("BTC_USDT", "ETH_USDT", "100ms")),
     ],
 )
-async def test_bad_requests(message: Json, code: int) -> None:
+async def test_bad_requests(channel: str, payload: tuple[str, ...]) -> None:
+    await check_refused(request(channel, *payload), 2)
+
+
+async def check_refused(message: Json, code: int) -> None:
     async with simulator.serve(["gateio"]) as sim, connect(sim, WS) as client:
         await client.send(message)
         answer = await client.json()
