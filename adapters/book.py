@@ -230,7 +230,7 @@ class Change(Struct, gc=False):
 class OrderBook:
     """Both sides of one market and the sequence they stand at. `depth`: levels kept a side; `shown`: levels of a view."""
 
-    __slots__ = ("_rule", "asks", "bids", "depth", "sequence", "shown")
+    __slots__ = ("_loaded", "_rule", "asks", "bids", "depth", "sequence", "shown")
 
     def __init__(self, rule: BookRule, depth: int, shown: int) -> None:
         keep = depth if rule.truncates else min(depth, shown)
@@ -240,6 +240,7 @@ class OrderBook:
         self.bids = BookSide(descending=True, keep=keep)
         self.asks = BookSide(descending=False, keep=keep)
         self.sequence: int | None = None
+        self._loaded = 0
 
     def load(self, snapshot: Snapshot) -> None:
         """Replace everything. Raises BookError where the snapshot contradicts itself."""
@@ -248,7 +249,7 @@ class OrderBook:
         if self._rule.limited:
             for side, rows in ((self.bids, snapshot.bids), (self.asks, snapshot.asks)):
                 side.edge = max(side.levels, default=_FAR) if len(rows) >= self.depth else _FAR
-        self.sequence = snapshot.sequence
+        self.sequence, self._loaded = snapshot.sequence, snapshot.sequence or 0
         self._check(snapshot.checksum)
 
     def follow(self, change: Change) -> Change | None:
@@ -265,8 +266,10 @@ class OrderBook:
                     newer = self._rule.newer
                     change = replace(change, bids=newer(change.bids, sequence), asks=newer(change.asks, sequence))
             elif self._rule.chain == "rising":
-                if last <= sequence:
+                if last == sequence or last <= self._loaded:
                     return None
+                if last < sequence:  # neither in the snapshot nor said before: out of its turn
+                    raise BookError("sequence")
             elif self._rule.chain == "previous" and change.previous != sequence:
                 if last == sequence:
                     return None

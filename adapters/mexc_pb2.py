@@ -4,48 +4,53 @@
 # source: adapters/mexc.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
-_runtime_version.ValidateProtobufRuntimeVersion(_runtime_version.Domain.PUBLIC, 7, 35, 1, "", "adapters/mexc.proto")
+_runtime_version.ValidateProtobufRuntimeVersion(
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'adapters/mexc.proto'
+)
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x13\x61\x64\x61pters/mexc.proto\x12\radapters.mexc"\xac\x06\n\x14PushDataV3ApiWrapper\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12\x12\n\ncreateTime\x18\x05 \x01(\x03\x12\x10\n\x08sendTime\x18\x06 \x01(\x03\x12\x37\n\x0bpublicDeals\x18\xad\x02 \x01(\x0b\x32\x1f.adapters.mexc.PublicAggreDealsH\x00\x12\x41\n\x14publicIncreaseDepths\x18\xae\x02 \x01(\x0b\x32 .adapters.mexc.PublicLimitDepthsH\x00\x12>\n\x11publicLimitDepths\x18\xaf\x02 \x01(\x0b\x32 .adapters.mexc.PublicLimitDepthsH\x00\x12\x41\n\x10publicBookTicker\x18\xb1\x02 \x01(\x0b\x32$.adapters.mexc.PublicAggreBookTickerH\x00\x12:\n\x0fpublicSpotKline\x18\xb4\x02 \x01(\x0b\x32\x1e.adapters.mexc.PublicSpotKlineH\x00\x12<\n\x10publicMiniTicker\x18\xb5\x02 \x01(\x0b\x32\x1f.adapters.mexc.PublicMiniTickerH\x00\x12>\n\x11publicMiniTickers\x18\xb6\x02 \x01(\x0b\x32 .adapters.mexc.PublicMiniTickersH\x00\x12\x46\n\x15publicBookTickerBatch\x18\xb7\x02 \x01(\x0b\x32$.adapters.mexc.PublicBookTickerBatchH\x00\x12>\n\x11publicAggreDepths\x18\xb9\x02 \x01(\x0b\x32 .adapters.mexc.PublicAggreDepthsH\x00\x12<\n\x10publicAggreDeals\x18\xba\x02 \x01(\x0b\x32\x1f.adapters.mexc.PublicAggreDealsH\x00\x12\x46\n\x15publicAggreBookTicker\x18\xbb\x02 \x01(\x0b\x32$.adapters.mexc.PublicAggreBookTickerH\x00\x42\x06\n\x04\x62ody"F\n\x10PublicAggreDeals\x12\x32\n\x05\x64\x65\x61ls\x18\x01 \x03(\x0b\x32#.adapters.mexc.PublicAggreDealsItem"i\n\x14PublicAggreDealsItem\x12\r\n\x05price\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\t\x12\x11\n\ttradeType\x18\x03 \x01(\x05\x12\x0c\n\x04time\x18\x04 \x01(\x03\x12\x0f\n\x07tradeId\x18\x05 \x01(\t"3\n\x10PublicDepthsItem\x12\r\n\x05price\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\t"\x99\x01\n\x11PublicAggreDepths\x12-\n\x04\x61sks\x18\x01 \x03(\x0b\x32\x1f.adapters.mexc.PublicDepthsItem\x12-\n\x04\x62ids\x18\x02 \x03(\x0b\x32\x1f.adapters.mexc.PublicDepthsItem\x12\x13\n\x0b\x66romVersion\x18\x04 \x01(\t\x12\x11\n\ttoVersion\x18\x05 \x01(\t"\x82\x01\n\x11PublicLimitDepths\x12-\n\x04\x61sks\x18\x01 \x03(\x0b\x32\x1f.adapters.mexc.PublicDepthsItem\x12-\n\x04\x62ids\x18\x02 \x03(\x0b\x32\x1f.adapters.mexc.PublicDepthsItem\x12\x0f\n\x07version\x18\x04 \x01(\t"e\n\x15PublicAggreBookTicker\x12\x10\n\x08\x62idPrice\x18\x01 \x01(\t\x12\x13\n\x0b\x62idQuantity\x18\x02 \x01(\t\x12\x10\n\x08\x61skPrice\x18\x03 \x01(\t\x12\x13\n\x0b\x61skQuantity\x18\x04 \x01(\t"L\n\x15PublicBookTickerBatch\x12\x33\n\x05items\x18\x01 \x03(\x0b\x32$.adapters.mexc.PublicAggreBookTicker"\x11\n\x0fPublicSpotKline"C\n\x10PublicMiniTicker\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\r\n\x05price\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x08 \x01(\t"C\n\x11PublicMiniTickers\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.adapters.mexc.PublicMiniTickerb\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61\x64\x61pters/mexc.proto\x12\radapters.mexc\"\xac\x06\n\x14PushDataV3ApiWrapper\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12\x12\n\ncreateTime\x18\x05 \x01(\x03\x12\x10\n\x08sendTime\x18\x06 \x01(\x03\x12\x37\n\x0bpublicDeals\x18\xad\x02 \x01(\x0b\x32\x1f.adapters.mexc.PublicAggreDealsH\x00\x12\x41\n\x14publicIncreaseDepths\x18\xae\x02 \x01(\x0b\x32 .adapters.mexc.PublicLimitDepthsH\x00\x12>\n\x11publicLimitDepths\x18\xaf\x02 \x01(\x0b\x32 .adapters.mexc.PublicLimitDepthsH\x00\x12\x41\n\x10publicBookTicker\x18\xb1\x02 \x01(\x0b\x32$.adapters.mexc.PublicAggreBookTickerH\x00\x12:\n\x0fpublicSpotKline\x18\xb4\x02 \x01(\x0b\x32\x1e.adapters.mexc.PublicSpotKlineH\x00\x12<\n\x10publicMiniTicker\x18\xb5\x02 \x01(\x0b\x32\x1f.adapters.mexc.PublicMiniTickerH\x00\x12>\n\x11publicMiniTickers\x18\xb6\x02 \x01(\x0b\x32 .adapters.mexc.PublicMiniTickersH\x00\x12\x46\n\x15publicBookTickerBatch\x18\xb7\x02 \x01(\x0b\x32$.adapters.mexc.PublicBookTickerBatchH\x00\x12>\n\x11publicAggreDepths\x18\xb9\x02 \x01(\x0b\x32 .adapters.mexc.PublicAggreDepthsH\x00\x12<\n\x10publicAggreDeals\x18\xba\x02 \x01(\x0b\x32\x1f.adapters.mexc.PublicAggreDealsH\x00\x12\x46\n\x15publicAggreBookTicker\x18\xbb\x02 \x01(\x0b\x32$.adapters.mexc.PublicAggreBookTickerH\x00\x42\x06\n\x04\x62ody\"F\n\x10PublicAggreDeals\x12\x32\n\x05\x64\x65\x61ls\x18\x01 \x03(\x0b\x32#.adapters.mexc.PublicAggreDealsItem\"i\n\x14PublicAggreDealsItem\x12\r\n\x05price\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\t\x12\x11\n\ttradeType\x18\x03 \x01(\x05\x12\x0c\n\x04time\x18\x04 \x01(\x03\x12\x0f\n\x07tradeId\x18\x05 \x01(\t\"3\n\x10PublicDepthsItem\x12\r\n\x05price\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\t\"\x99\x01\n\x11PublicAggreDepths\x12-\n\x04\x61sks\x18\x01 \x03(\x0b\x32\x1f.adapters.mexc.PublicDepthsItem\x12-\n\x04\x62ids\x18\x02 \x03(\x0b\x32\x1f.adapters.mexc.PublicDepthsItem\x12\x13\n\x0b\x66romVersion\x18\x04 \x01(\t\x12\x11\n\ttoVersion\x18\x05 \x01(\t\"\x82\x01\n\x11PublicLimitDepths\x12-\n\x04\x61sks\x18\x01 \x03(\x0b\x32\x1f.adapters.mexc.PublicDepthsItem\x12-\n\x04\x62ids\x18\x02 \x03(\x0b\x32\x1f.adapters.mexc.PublicDepthsItem\x12\x0f\n\x07version\x18\x04 \x01(\t\"e\n\x15PublicAggreBookTicker\x12\x10\n\x08\x62idPrice\x18\x01 \x01(\t\x12\x13\n\x0b\x62idQuantity\x18\x02 \x01(\t\x12\x10\n\x08\x61skPrice\x18\x03 \x01(\t\x12\x13\n\x0b\x61skQuantity\x18\x04 \x01(\t\"L\n\x15PublicBookTickerBatch\x12\x33\n\x05items\x18\x01 \x03(\x0b\x32$.adapters.mexc.PublicAggreBookTicker\"\x11\n\x0fPublicSpotKline\"C\n\x10PublicMiniTicker\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\r\n\x05price\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x08 \x01(\t\"C\n\x11PublicMiniTickers\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.adapters.mexc.PublicMiniTickerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "adapters.mexc_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'adapters.mexc_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_PUSHDATAV3APIWRAPPER"]._serialized_start = 39
-    _globals["_PUSHDATAV3APIWRAPPER"]._serialized_end = 851
-    _globals["_PUBLICAGGREDEALS"]._serialized_start = 853
-    _globals["_PUBLICAGGREDEALS"]._serialized_end = 923
-    _globals["_PUBLICAGGREDEALSITEM"]._serialized_start = 925
-    _globals["_PUBLICAGGREDEALSITEM"]._serialized_end = 1030
-    _globals["_PUBLICDEPTHSITEM"]._serialized_start = 1032
-    _globals["_PUBLICDEPTHSITEM"]._serialized_end = 1083
-    _globals["_PUBLICAGGREDEPTHS"]._serialized_start = 1086
-    _globals["_PUBLICAGGREDEPTHS"]._serialized_end = 1239
-    _globals["_PUBLICLIMITDEPTHS"]._serialized_start = 1242
-    _globals["_PUBLICLIMITDEPTHS"]._serialized_end = 1372
-    _globals["_PUBLICAGGREBOOKTICKER"]._serialized_start = 1374
-    _globals["_PUBLICAGGREBOOKTICKER"]._serialized_end = 1475
-    _globals["_PUBLICBOOKTICKERBATCH"]._serialized_start = 1477
-    _globals["_PUBLICBOOKTICKERBATCH"]._serialized_end = 1553
-    _globals["_PUBLICSPOTKLINE"]._serialized_start = 1555
-    _globals["_PUBLICSPOTKLINE"]._serialized_end = 1572
-    _globals["_PUBLICMINITICKER"]._serialized_start = 1574
-    _globals["_PUBLICMINITICKER"]._serialized_end = 1641
-    _globals["_PUBLICMINITICKERS"]._serialized_start = 1643
-    _globals["_PUBLICMINITICKERS"]._serialized_end = 1710
+  DESCRIPTOR._loaded_options = None
+  _globals['_PUSHDATAV3APIWRAPPER']._serialized_start=39
+  _globals['_PUSHDATAV3APIWRAPPER']._serialized_end=851
+  _globals['_PUBLICAGGREDEALS']._serialized_start=853
+  _globals['_PUBLICAGGREDEALS']._serialized_end=923
+  _globals['_PUBLICAGGREDEALSITEM']._serialized_start=925
+  _globals['_PUBLICAGGREDEALSITEM']._serialized_end=1030
+  _globals['_PUBLICDEPTHSITEM']._serialized_start=1032
+  _globals['_PUBLICDEPTHSITEM']._serialized_end=1083
+  _globals['_PUBLICAGGREDEPTHS']._serialized_start=1086
+  _globals['_PUBLICAGGREDEPTHS']._serialized_end=1239
+  _globals['_PUBLICLIMITDEPTHS']._serialized_start=1242
+  _globals['_PUBLICLIMITDEPTHS']._serialized_end=1372
+  _globals['_PUBLICAGGREBOOKTICKER']._serialized_start=1374
+  _globals['_PUBLICAGGREBOOKTICKER']._serialized_end=1475
+  _globals['_PUBLICBOOKTICKERBATCH']._serialized_start=1477
+  _globals['_PUBLICBOOKTICKERBATCH']._serialized_end=1553
+  _globals['_PUBLICSPOTKLINE']._serialized_start=1555
+  _globals['_PUBLICSPOTKLINE']._serialized_end=1572
+  _globals['_PUBLICMINITICKER']._serialized_start=1574
+  _globals['_PUBLICMINITICKER']._serialized_end=1641
+  _globals['_PUBLICMINITICKERS']._serialized_start=1643
+  _globals['_PUBLICMINITICKERS']._serialized_end=1710
 # @@protoc_insertion_point(module_scope)

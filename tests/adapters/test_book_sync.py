@@ -177,6 +177,17 @@ class TestRising:
         assert sync.change(change(last=40)) is None
         assert sync.change(change(last=90)) is not None
 
+    def test_a_change_out_of_its_turn_is_a_doubt_and_one_said_before_is_not(self) -> None:
+        sync = sync_of(RISING)
+        sync.change(change(last=8))
+        sync.snapshot(snapshot(10), 0.0)
+        assert sync.change(change(last=9)) is None, "in the snapshot"
+        for number in (20, 30):
+            sync.change(change(last=number))
+        assert sync.change(change(last=30)) is None, "twice"
+        with pytest.raises(BookError, match="sequence"):
+            sync.change(change(last=25))
+
     def test_a_snapshot_that_has_not_caught_up_is_asked_for_again_and_what_was_kept_is_not_forgotten(self) -> None:
         sync = sync_of(RISING)
         sync.change(change(last=20, bids=[("99", "20")]))

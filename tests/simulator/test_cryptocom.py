@@ -253,10 +253,10 @@ async def test_the_first_second_has_only_what_is_left_of_it() -> None:
 
 async def test_heartbeats_are_answered_with_their_id_or_the_connection_ends() -> None:
     real = next(recorded("cryptocom/spot-frames.ndjson", "public/heartbeat"))
-    facts = {"cryptocom": {"heartbeat": 0.2, "pong": 0.15}}
+    facts = {"cryptocom": {"heartbeat": 0.6, "pong": 0.5}}
     async with simulator.serve(["cryptocom"], facts=facts) as sim:
         async with connect(sim, WS) as polite:
-            for _ in range(5):
+            for _ in range(3):
                 beat = await polite.json()
                 assert form(polite.texts[-1]) == form(real)
                 await polite.send({"id": beat["id"], "method": "public/respond-heartbeat"})
