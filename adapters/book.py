@@ -254,26 +254,11 @@ class OrderBook:
 
     def follow(self, change: Change) -> Change | None:
         """Apply a change if it is the next one; returns what was applied, None for an old one. Raises BookError."""
-        sequence, last = self.sequence, change.last
-        if sequence is not None and last is not None:
-            if self._rule.chain == "range":
-                first = last if change.first is None else change.first
-                if last <= sequence:
-                    return None
-                if first > sequence + 1:
-                    raise BookError("sequence", str(sequence + 1), str(first - 1))
-                if first <= sequence and self._rule.newer is not None:
-                    newer = self._rule.newer
-                    change = replace(change, bids=newer(change.bids, sequence), asks=newer(change.asks, sequence))
-            elif self._rule.chain == "rising":
-                if last == sequence or last <= self._loaded:
-                    return None
-                if last < sequence:  # neither in the snapshot nor said before: out of its turn
-                    raise BookError("sequence")
-            elif self._rule.chain == "previous" and change.previous != sequence:
-                if last == sequence:
-                    return None
-                raise BookError("sequence", str(sequence), str(change.previous))
+        if self.sequence is not None and change.last is not None:
+            following = self._following(change, self.sequence, change.last)
+            if following is None:
+                return None
+            change = following
         if change.bids:
             self.bids.apply(change.bids)
         if change.asks:
@@ -282,6 +267,28 @@ class OrderBook:
             change = self._truncated(change)
         self.sequence = change.last
         self._check(change.checksum)
+        return change
+
+    def _following(self, change: Change, sequence: int, last: int) -> Change | None:
+        """What of a change is news to a book that stands at `sequence`; None: nothing. Raises BookError for a hole."""
+        match self._rule.chain:
+            case "range":
+                first = last if change.first is None else change.first
+                if last <= sequence:
+                    return None
+                if first > sequence + 1:
+                    raise BookError("sequence", str(sequence + 1), str(first - 1))
+                if first <= sequence and self._rule.newer is not None:
+                    newer = self._rule.newer
+                    return replace(change, bids=newer(change.bids, sequence), asks=newer(change.asks, sequence))
+            case "previous" if change.previous != sequence:
+                if last == sequence:
+                    return None
+                raise BookError("sequence", str(sequence), str(change.previous))
+            case "rising" if last <= sequence:
+                if self._loaded < last < sequence:  # neither in the snapshot nor said before: out of its turn
+                    raise BookError("sequence")
+                return None
         return change
 
     def _truncated(self, change: Change) -> Change:
