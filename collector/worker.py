@@ -122,11 +122,12 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
                 await asyncio.wait([asyncio.ensure_future(stop.wait()), sending], timeout=REPORT_EVERY)
                 if sending.done():
                     sending.result()
-            ended_as = _state(assignment, exchanges, pool)
+            last = _state(assignment, exchanges, pool)
+        last = _counted_to_the_end(last, exchanges)
         if not await pool.outbox.drain(DRAIN_WITHIN):
             log.error("ended with events that the master did not acknowledge in time", events=pool.outbox.held_events)
         acked = dict(pool.outbox.acked_events)
-        writer.write(_encode(replace(ended_as, acked=acked, waiting=pool.outbox.held_events)) + b"\n")
+        writer.write(_encode(replace(last, acked=acked, waiting=pool.outbox.held_events)) + b"\n")
         await writer.drain()
     except ConnectionError:
         log.warning("the supervisor is gone")
@@ -134,6 +135,19 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
         watching.cancel()
         sending.cancel()
         await asyncio.gather(watching, sending, return_exceptions=True)
+
+
+def _counted_to_the_end(last: WorkerState, exchanges: list[Exchange]) -> WorkerState:
+    """The state before the end, with the counts after it: while connections close, frames still come."""
+    rising = ("events", "errors", *RISING)
+    ended = [exchange.state() for exchange in exchanges]
+    return replace(
+        last,
+        exchanges=[
+            replace(before, **{name: getattr(after, name) for name in rising})
+            for before, after in zip(last.exchanges, ended, strict=True)
+        ],
+    )
 
 
 async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:

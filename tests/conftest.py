@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "fast",
-    max_examples=50,
+    max_examples=25,
     stateful_step_count=40,
     derandomize=True,
     deadline=None,

@@ -24,7 +24,9 @@ def packed(message: object) -> bytes:
 
 def push(what: str, tick: bytes, native: str = "btcusdt") -> bytes:
     """Data of a topic, its numbers as they stand."""
-    return gzip.compress(b'{"ch":"market.%s.%s","ts":1630994963200,"tick":%s}' % (native.encode(), what.encode(), tick))
+    return gzip.compress(
+        b'{"ch":"market.%s.%s","ts":1630994963200,"tick":%s}' % (native.encode(), what.encode(), tick), mtime=0
+    )
 
 
 def trades(*rows: tuple[int, bytes, bytes]) -> bytes:

@@ -13,7 +13,7 @@ async def test_the_quick_start_stores_what_it_says(tmp_path: Path) -> None:
     async with stage(tmp_path) as on:
         script = str(ROOT / "scripts" / "quickstart.py")
         process = await create_subprocess_exec(
-            *(sys.executable, script, "--seconds", "6", "--json", "--data", str(on.data)), stdout=PIPE, stderr=PIPE
+            *(sys.executable, script, "--seconds", "12", "--json", "--data", str(on.data)), stdout=PIPE, stderr=PIPE
         )
         output, errors = await process.communicate()
         assert process.returncode == 0, errors.decode()
