@@ -140,7 +140,9 @@ def _announce(data: Path, ingest: socket, http: socket, stack: AsyncExitStack) -
     host, port = ingest.getsockname()[:2]
     http_port = http.getsockname()[1]
     file = data / "master.json"
-    file.write_bytes(orjson.dumps({"pid": os.getpid(), "port": port, "http_port": http_port}))
+    aside = file.with_suffix(".writing")
+    aside.write_bytes(orjson.dumps({"pid": os.getpid(), "port": port, "http_port": http_port}))
+    aside.rename(file)  # whoever waits for it finds it whole
     stack.callback(file.unlink, missing_ok=True)
     log.info("listening", ingest=f"{host}:{port}", http=f"http://{host}:{http_port}", data=str(data))
 
