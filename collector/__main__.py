@@ -134,7 +134,8 @@ async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Even
 
     master = settings.master
     record_to = settings.server.data / "raw" if settings.debug.raw else None
-    common = (master.url, master.key.get_secret_value(), master.connections, simulator, settings.debug.log, record_to)
+    to_master = (master.url, master.key.get_secret_value(), master.connections, master.ca)
+    common = (*to_master, simulator, settings.debug.log, record_to)
     supervisor = Supervisor([Assignment(each, *common) for each in _plan(settings)])
     picture = Picture(supervisor.workers)
     runner = web.AppRunner(application(picture), access_log=None, shutdown_timeout=1.0)

@@ -5,12 +5,15 @@ to that), only efficiency does. A master that is away stalls nothing here: batch
 """
 
 import asyncio
+from http import HTTPStatus
+from pathlib import Path
 from random import Random
+from ssl import SSLContext, SSLError
 from time import monotonic, time_ns
 from typing import TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from collector.limits import Backoff
 from collector.outbox import Lane, Outbox
@@ -30,6 +33,7 @@ from master.protocol import (
     decode_control,
     encode_control,
 )
+from master.tls import trusting
 
 log = logger("master_pool")
 
@@ -39,6 +43,7 @@ LOGIN_WITHIN = 10.0
 PING_EVERY = 10.0
 PONG_WITHIN = 10.0
 SLOWEST_RETRY = 15.0
+LONGEST_WAIT = 120.0
 
 
 class LoginRefusedError(Exception):
@@ -48,10 +53,12 @@ class LoginRefusedError(Exception):
 class MasterPool:
     """Owns the Outbox of this process and gets it to the master."""
 
-    def __init__(self, url: str, key: str, worker: str, connections: int) -> None:
+    def __init__(self, url: str, key: str, worker: str, connections: int, ca: Path | None = None) -> None:
+        """`ca`: whom wss:// believes, instead of the system's authorities. Raises TlsError."""
+        tls = trusting(ca) if url.startswith("wss:") else None
         self.outbox = Outbox(connections, self.wake)
         self._boot = time_ns() // 1000
-        self._links = [_Link(index, self, url, key, worker) for index in range(connections)]
+        self._links = [_Link(index, self, url, key, worker, tls) for index in range(connections)]
         self._said: str | None = None
 
     @property
@@ -106,15 +113,17 @@ class MasterPool:
 class _Link:
     """One connection to the master."""
 
-    def __init__(self, index: int, pool: MasterPool, url: str, key: str, worker: str) -> None:
+    def __init__(self, index: int, pool: MasterPool, url: str, key: str, worker: str, tls: SSLContext | None) -> None:
         self.lanes: set[Lane] = set()
         self.wake = asyncio.Event()
         self.is_live = False
         self._index = index
         self._pool = pool
         self._url = url
-        self._key = key
+        self._kid, self._key = auth.split_key(key)
         self._worker = worker
+        self._tls = tls
+        self._wait = 0.0
 
     async def run(self) -> None:
         backoff = Backoff(Random(), base=0.1, cap=SLOWEST_RETRY, stable=10.0)  # noqa: S311 (jitter)
@@ -123,13 +132,15 @@ class _Link:
             trouble = await self._session()
             if not self._pool.live:
                 self._pool.say(trouble)
-            await asyncio.sleep(backoff.after_failure(monotonic() - began))
+            wait, self._wait = self._wait, 0.0
+            await asyncio.sleep(wait + backoff.after_failure(monotonic() - began))
 
     async def _session(self) -> str:
         """Connect, log in, serve: why it ended."""
         try:
             async with connect(
                 self._url,
+                ssl=self._tls,
                 compression=None,
                 max_size=MAX_BATCH,
                 open_timeout=LOGIN_WITHIN,
@@ -147,7 +158,9 @@ class _Link:
         except (ConnectionClosed, ControlError) as error:
             return f"{self._url}: {error}"
         except WebSocketException as error:
-            return f"{self._url}: {error}; is that the master's port?"
+            return self._turned_away(error)
+        except SSLError as error:
+            return f"{self._url}: {error}; is its certificate of master.ca (or of an authority that this system knows)?"
         except (OSError, TimeoutError) as error:
             return f"{self._url}: {error or 'no answer in time'}; is the master running?"
         finally:
@@ -155,9 +168,17 @@ class _Link:
             self._pool.assign()
         return f"{self._url}: closed"
 
+    def _turned_away(self, error: WebSocketException) -> str:
+        """No session came of it. Who failed too often waits as long as the answer says (wire.md, 4)."""
+        if isinstance(error, InvalidStatus) and error.response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            after = error.response.headers.get("Retry-After", "")
+            self._wait = min(float(after), LONGEST_WAIT) if after.isdecimal() else 0.0
+            return f"{self._url} refuses: too many failed logins from this address; do all its collectors have the right key?"
+        return f"{self._url}: {error}; is that the master's port?"
+
     async def _log_in(self, socket: ClientConnection) -> None:
         """The challenge, both ways (wire.md, 4). Raises LoginRefusedError."""
-        opening = auth.Opening("collector", id=self._worker, nonce=auth.new_nonce())
+        opening = auth.Opening("collector", id=self._worker, nonce=auth.new_nonce(), kid=self._kid)
         await socket.send(auth.encode_opening(opening))
         challenge = self._expect(Challenge, await socket.recv())
         await socket.send(encode_control(Login(auth.proof(self._key, "client", opening, challenge.nonce))))

@@ -35,6 +35,7 @@ class Assignment(Struct, frozen=True):
     master_url: str
     master_key: str
     master_connections: int
+    master_ca: Path | None
     simulator: str | None
     debug: bool
     record_to: Path | None = None
@@ -105,7 +106,10 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     reader, writer = await asyncio.open_connection(sock=link)
     watching = asyncio.create_task(_watch(reader, stop))
-    pool = MasterPool(assignment.master_url, assignment.master_key, assignment.plan.name, assignment.master_connections)
+    pool = MasterPool(
+        *(assignment.master_url, assignment.master_key, assignment.plan.name, assignment.master_connections),
+        ca=assignment.master_ca,
+    )
     sending = asyncio.create_task(pool.run())
     gc.freeze()  # what the imports made is not looked through again
     try:

@@ -17,7 +17,9 @@ from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from master.auth import Opening, encode_opening, new_nonce, proof
+from master.auth import Opening, encode_opening, new_nonce, proof, split_key
+from master.door import Door
+from master.keys import KeyRing, file_in
 from master.lake import connect as connect_lake
 from master.protocol import (
     MAX_BATCH,
@@ -86,6 +88,11 @@ def configuration(data: Path, **server: Any) -> dict[str, Any]:
     return {"master": {"key": KEY}, "server": {**usual, **server}}
 
 
+def door(data: Path, key: str = KEY) -> Door:
+    """A door as a master on this data has it."""
+    return Door(KeyRing(file_in(data), key))
+
+
 def address(data: Path) -> Address | None:
     """What a master that is up has left word of."""
     try:
@@ -121,6 +128,7 @@ class Process:
 
     def __init__(self, data: Path, config: dict[str, Any]) -> None:
         file = data.with_suffix(".json")
+        file.touch(mode=0o600)
         file.write_text(json.dumps(config))
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "master", "--config", str(file)],
@@ -174,12 +182,13 @@ class Collector:
         self.socket = socket
 
     async def log_in(self, key: str = KEY, role: str = "collector") -> None:
-        opening = Opening(role, id=WORKER, nonce=new_nonce())
+        kid, secret = split_key(key)
+        opening = Opening(role, id=WORKER, nonce=new_nonce(), kid=kid)
         await self.socket.send(encode_opening(opening))
         challenge = await self.hear(Challenge)
-        await self.say(Login(proof(key, "client", opening, challenge.nonce)))
+        await self.say(Login(proof(secret, "client", opening, challenge.nonce)))
         accepted = await self.hear(Accepted)
-        assert accepted.proof == proof(key, "server", opening, challenge.nonce)
+        assert accepted.proof == proof(secret, "server", opening, challenge.nonce)
 
     async def hello(self, *streams: bytes, oldest: int = 1) -> dict[bytes, int]:
         """Announce streams; the durable marks."""

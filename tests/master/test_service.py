@@ -43,7 +43,7 @@ class TestStart:
         assert address(data) is None
 
     async def test_the_placeholder_key_is_for_this_machine_only(self, data: Path) -> None:
-        config = configuration(data, host="0.0.0.0")
+        config = configuration(data, host="0.0.0.0", allow_plaintext=True)
         config["master"]["key"] = PLACEHOLDER_KEY
         with pytest.raises(ConfigError, match="the placeholder") as caught:
             async with asyncio.timeout(PATIENCE):
@@ -79,7 +79,7 @@ class TestStart:
 
     async def test_an_address_that_is_not_ours(self, data: Path) -> None:
         with pytest.raises(StartError, match=r"192\.0\.2\.1:0 cannot be listened on .*; see server\.host and server\.port"):
-            await start(data, host="192.0.2.1")
+            await start(data, host="192.0.2.1", allow_plaintext=True)
 
     async def test_a_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -117,6 +117,7 @@ class TestStart:
         capfd: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.chdir(tmp_path)
+        Path("config.json").touch(mode=0o600)
         Path("config.json").write_text(json.dumps(configuration(tmp_path / "data")))
         monkeypatch.setattr("master.log._configure_structlog", lambda _: None)
         assert main(arguments) == 2

@@ -23,6 +23,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(folder: Path, content: object) -> Path:
     file = folder / "config.json"
+    file.touch(mode=0o600)
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     return file
 
