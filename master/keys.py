@@ -25,7 +25,7 @@ MOST_LIVE = 2
 """Live keys of a role: the one in use, and the one that takes its place."""
 FOR_OTHERS = 0o077
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int, int]
 
 
 class KeyRingError(Exception):
@@ -122,7 +122,7 @@ def _stamp(file: Path) -> Stamp | None:
         return None
     except OSError as error:
         raise KeyRingError(f"{file}: cannot be read ({error.strerror})") from error
-    return found.st_mtime_ns, found.st_ino, found.st_mode  # each writing is another inode; the mode may be what was wrong
+    return found.st_mtime_ns, found.st_ino, found.st_size, found.st_mode  # the mode may be what was wrong before
 
 
 def read(file: Path) -> list[Key]:

@@ -121,6 +121,8 @@ def _certificate(server: Server) -> Certificate | None:
 
 async def _mind(door: Door, ring: KeyRing, certificate: Certificate | None, hangup: asyncio.Event) -> None:
     """Follow the key ring, and end sessions whose key was revoked or has expired; also renew the certificate, when told."""
+    if not ring.live and ring.secret("", "collector") is None:
+        log.error("no key is live, so that nobody can log in; make one: python -m master keys new --role collector")
     trouble: str | None = None
     while True:
         try:

@@ -72,6 +72,10 @@ class Address(Struct, frozen=True):
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.port}"
 
+    @property
+    def secure_url(self) -> str:
+        return f"wss://localhost:{self.port}"
+
     async def health(self) -> dict[str, Any]:
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.http_port}/health") as answer:
             found: dict[str, Any] = await answer.json()
@@ -106,11 +110,13 @@ async def _seal_nothing(_: Sealer) -> None:
 
 
 @asynccontextmanager
-async def running(data: Path, *, seals: bool = False, **server: Any) -> AsyncIterator[Address]:
+async def running(
+    data: Path, *, seals: bool = False, hangup: asyncio.Event | None = None, **server: Any
+) -> AsyncIterator[Address]:
     """A master in this process; it begins no child unless it `seals`."""
     stop = asyncio.Event()
     with patch.object(Sealer, "run", Sealer.run if seals else _seal_nothing):
-        serving = asyncio.create_task(run(load(MasterSettings, configuration(data, **server)), stop))
+        serving = asyncio.create_task(run(load(MasterSettings, configuration(data, **server)), stop, hangup))
         await until(lambda: serving.done() or address(data), "a master")
         if serving.done():
             serving.result()
