@@ -59,6 +59,7 @@ class MasterPool:
         self.outbox = Outbox(connections, self.wake)
         self._boot = time_ns() // 1000
         self._links = [_Link(index, self, url, key, worker, tls) for index in range(connections)]
+        self.refusal: str | None = None
         self._said: str | None = None
 
     @property
@@ -154,7 +155,8 @@ class _Link:
                     await self._greet(socket)
                 await self._serve(socket)
         except LoginRefusedError as error:
-            return str(error)
+            self._pool.refusal = str(error)
+            return self._pool.refusal
         except (ConnectionClosed, ControlError) as error:
             return f"{self._url}: {error}"
         except WebSocketException as error:
@@ -173,7 +175,8 @@ class _Link:
         if isinstance(error, InvalidStatus) and error.response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
             after = error.response.headers.get("Retry-After", "")
             self._wait = min(float(after), LONGEST_WAIT) if after.isdecimal() else 0.0
-            return f"{self._url} refuses: too many failed logins from this address; do all its collectors have the right key?"
+            # Where ours were among them, what was wrong with them remains the reason.
+            return self._pool.refusal or f"{self._url} refuses: too many failed logins from this address, by others"
         return f"{self._url}: {error}; is that the master's port?"
 
     async def _log_in(self, socket: ClientConnection) -> None:
@@ -206,6 +209,7 @@ class _Link:
 
     async def _serve(self, socket: ClientConnection) -> None:
         self.is_live = True
+        self._pool.refusal = None
         self._pool.assign()
         self._pool.say(None)
         sending = asyncio.create_task(self._send(socket))

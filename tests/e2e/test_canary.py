@@ -38,7 +38,7 @@ def command_lines(root: int) -> list[bytes]:
 
 
 async def knock(url: str, *frames: str | bytes) -> list[str]:
-    """Everything that a stranger hears who says this."""
+    """Everything that a stranger hears who says this, and comes again where there is a pause."""
     heard: list[str] = []
     try:
         async with asyncio.timeout(PATIENCE), connect(url, proxy=None, compression=None) as socket:
@@ -50,6 +50,8 @@ async def knock(url: str, *frames: str | bytes) -> list[str]:
         heard.append(str(closed))
     except InvalidStatus as answer:
         heard.append(f"{answer.response.headers} {answer.response.body!r}")
+        await asyncio.sleep(float(answer.response.headers["Retry-After"]))
+        heard += await knock(url, *frames)
     return heard
 
 
