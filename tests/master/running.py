@@ -248,3 +248,21 @@ async def collector(to: Address, *streams: bytes, oldest: int = 1) -> AsyncItera
         if streams:
             await one.hello(*streams, oldest=oldest)
         yield one
+
+
+async def is_taken(to: Address, key: str, role: str = "collector") -> bool:
+    """Whether a login with this key is right; a wrong one must be told so."""
+    async with stranger(to) as one:
+        try:
+            await one.log_in(key, role)
+        except AssertionError:
+            assert await one.closed() == 4401
+            return False
+        return True
+
+
+async def becomes_taken(to: Address, key: str) -> None:
+    """Until the master has looked at its keys again."""
+    async with asyncio.timeout(PATIENCE):
+        while not await is_taken(to, key):
+            await asyncio.sleep(0.02)

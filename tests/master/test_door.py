@@ -16,7 +16,7 @@ from master.keys import Key
 from master.protocol import Challenge, Hello, Login, Refused, encode_control
 from tests.hearing import Said, events, logs
 from tests.master.making import STREAM, batch
-from tests.master.running import KEY, WORKER, Address, Collector, collector, ids, running, stranger
+from tests.master.running import KEY, WORKER, Address, Collector, becomes_taken, collector, ids, is_taken, running, stranger
 from tests.waiting import PATIENCE, until
 
 NO = ("login refused", False, 4401)
@@ -52,24 +52,6 @@ async def refused(one: Collector) -> tuple[str, bool, int | None]:
     return said.reason, said.retry, await one.closed()
 
 
-async def tries(master: Address, key: str, role: str = "collector") -> bool:
-    """Whether a login with this key is right."""
-    async with stranger(master) as one:
-        try:
-            await one.log_in(key, role)
-        except AssertionError:
-            assert await one.closed() == 4401
-            return False
-        return True
-
-
-async def comes(master: Address, key: str, is_right: bool = True) -> None:
-    """Until the master has looked at its ring again."""
-    async with asyncio.timeout(PATIENCE):
-        while await tries(master, key) is not is_right:
-            await asyncio.sleep(0.01)
-
-
 async def fails(master: Address, frame: str = "nonsense") -> None:
     async with stranger(master) as one:
         await one.socket.send(frame)
@@ -92,14 +74,14 @@ class TestRing:
             await first.send(batch(1))
             await first.acked(STREAM, 1)
             _, new = make(data)
-            await comes(master, new)
+            await becomes_taken(master, new)
             await second.log_in(new)
             keys.revoke(keys.file_in(data), auth.split_key(old)[0])
             assert await refused(first) == NO
             assert await second.hello(STREAM) == {STREAM: 1}
             await second.send(batch(2))
             await second.acked(STREAM, 2)
-            assert not await tries(master, old)
+            assert not await is_taken(master, old)
             assert (await master.health())["refused"]["expelled"] == 1
         assert ids(data) == [1, 2]
 
@@ -109,7 +91,7 @@ class TestRing:
             with logs() as said:
                 await one.log_in(brief)
                 assert await refused(one) == NO
-            assert not await tries(master, brief)
+            assert not await is_taken(master, brief)
             await other.send(batch(1))
             await other.acked(STREAM, 1)
         assert "session ended: its key is no longer live" in events(said)
@@ -133,8 +115,8 @@ class TestRing:
     async def test_a_collector_s_key_in_another_role(self, data: Path, role: str) -> None:
         _, key = make(data)
         async with running(data) as master:
-            assert not await tries(master, key, role or "x")
-            assert await tries(master, key)
+            assert not await is_taken(master, key, role or "x")
+            assert await is_taken(master, key)
 
     async def test_an_unknown_key_hears_what_a_wrong_one_hears(self, data: Path) -> None:
         made, _ = make(data)
@@ -166,13 +148,13 @@ class TestRing:
             await one.log_in(PLACEHOLDER_KEY)
             _, key = make(data)
             assert await refused(one) == NO
-            assert not await tries(master, PLACEHOLDER_KEY)
-            assert await tries(master, key)
+            assert not await is_taken(master, PLACEHOLDER_KEY)
+            assert await is_taken(master, key)
 
     async def test_a_key_of_one_s_own_stays_good_beside_a_ring(self, data: Path) -> None:
         make(data)
         async with running(data) as master:
-            assert await tries(master, KEY)
+            assert await is_taken(master, KEY)
 
     async def test_a_ring_that_cannot_be_read_is_said_once_and_changes_nothing(self, data: Path) -> None:
         _, key = make(data)
@@ -180,7 +162,7 @@ class TestRing:
             async with running(data) as master:
                 keys.file_in(data).chmod(0o644)
                 await until(lambda: "cannot read the key ring; the keys are as they were before" in events(said))
-                assert await tries(master, key)
+                assert await is_taken(master, key)
                 keys.file_in(data).chmod(0o600)
                 make(data, "admin")
                 await until(lambda: "key ring read" in events(said))
@@ -218,7 +200,7 @@ class TestRoles:
 
     async def test_logins_are_counted_by_role_and_method(self, master: Address) -> None:
         for role in ("collector", "consumer", "consumer"):
-            assert await tries(master, KEY, role)
+            assert await is_taken(master, KEY, role)
         async with stranger(master) as one:
             await one.socket.send(LEGACY)
             await one.socket.send('{"op":"ping"}')
@@ -300,10 +282,10 @@ class TestPatience:
         for _ in range(3):
             await fails(master)
         await asyncio.sleep(0.06)
-        assert await tries(master, KEY)
+        assert await is_taken(master, KEY)
         for _ in range(2):
             await fails(master)
-        assert await tries(master, KEY)
+        assert await is_taken(master, KEY)
 
     async def test_sessions_that_are_in_notice_nothing(self, master: Address) -> None:
         async with collector(master, STREAM) as one:
@@ -317,7 +299,7 @@ class TestPatience:
 
     async def test_right_keys_are_never_counted(self, master: Address) -> None:
         for _ in range(20):
-            assert await tries(master, KEY)
+            assert await is_taken(master, KEY)
 
     async def test_a_large_first_frame_ends_its_connection_and_touches_nobody(self, master: Address) -> None:
         async with collector(master, STREAM) as one:
@@ -359,7 +341,7 @@ class TestCrowd:
 
 async def has_room(master: Address) -> bool:
     try:
-        return await tries(master, KEY)
+        return await is_taken(master, KEY)
     except InvalidMessage:
         return False
 

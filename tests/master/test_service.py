@@ -5,22 +5,34 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from master import service
+from master import keys, service
 from master.__main__ import main
-from master.auth import PLACEHOLDER_KEY
+from master.auth import PLACEHOLDER_KEY, join_key
 from master.journal import recover
 from master.segments import SegmentWriter, path_of, segments_in
 from master.service import Sealer, StartError, run
 from master.settings import ConfigError, MasterSettings, load
 from tests.hearing import events, logs
 from tests.master.making import STREAM, batch, write_segment
-from tests.master.running import FOR_EVER, Process, address, ask, collector, configuration, ids, process, running
+from tests.master.running import (
+    FOR_EVER,
+    Process,
+    address,
+    ask,
+    becomes_taken,
+    collector,
+    configuration,
+    ids,
+    process,
+    running,
+)
 from tests.waiting import PATIENCE, until, until_now
 
 
@@ -276,6 +288,16 @@ class TestProcess:
         assert '"event": "ended"' in said
         assert "Traceback" not in said
         assert address(data) is None
+
+    def test_a_hangup_is_a_look_at_the_keys_and_no_end(self, data: Path) -> None:
+        with process(data) as (started, found):
+            made = keys.make(keys.file_in(data), "collector")
+            started.popen.send_signal(signal.SIGHUP)
+            asyncio.run(becomes_taken(found, join_key(made.id, made.key)))
+            code, said = started.end()
+        assert code == 0
+        assert f'"live": ["{made.id}"]' in said
+        assert made.key not in said
 
     def test_killed_it_leaves_nothing_in_the_way(self, data: Path) -> None:
         with process(data) as (started, first):
