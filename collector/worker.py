@@ -41,6 +41,7 @@ class Assignment(Struct, frozen=True):
     master_url: str
     master_key: str
     master_connections: int
+    master_ca: Path | None
     simulator: str | None
     debug: bool
     record_to: Path | None = None
@@ -175,6 +176,7 @@ async def _pool(assignment: Assignment) -> MasterPool:
     own = next((each for each in spools if plan is not None and each.folder.name == assignment.plan.name), None)
     return MasterPool(
         *(assignment.master_url, assignment.master_key, assignment.plan.name, assignment.master_connections),
+        ca=assignment.master_ca,
         spool=own,
         adopted=tuple(each for each in spools if each is not own),
         quota=plan.max_bytes if plan is not None else IN_MEMORY,

@@ -194,7 +194,7 @@ def decode_control(text: str | bytes) -> Control:
     try:
         return _control.decode(text)
     except msgspec.MsgspecError as error:
-        raise ControlError(f"{error}: {text[:80]!r}") from error
+        raise ControlError(str(error)) from error  # without the text: it may be a login at the wrong place
 
 
 # The sender's end.
