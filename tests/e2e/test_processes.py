@@ -134,13 +134,12 @@ async def test_a_wrong_key_is_said_once_with_what_to_do(tmp_path: Path) -> None:
     async with stage(tmp_path) as on:
         _, address = await on.simulator("--exchange", "binance")
         _, ports = await on.master()
-        settings: dict[str, str | int] = {
-            "COLLECTOR_MASTER__URL": f"ws://127.0.0.1:{ports['port']}",
-            "COLLECTOR_MONITOR__PORT": 0,
-            "COLLECTOR_MASTER__KEY": "another",
-        }
-        config = on.config({"binance": EXCHANGES["binance"]})
-        collector = await on.start("collector", "--config", config, "--simulator", address, **settings)
+        collector = await on.start(
+            *("collector", "--config", on.config({"binance": EXCHANGES["binance"]}), "--simulator", address),
+            COLLECTOR_MASTER__URL=f"ws://127.0.0.1:{ports['port']}",
+            COLLECTOR_MONITOR__PORT=0,
+            COLLECTOR_MASTER__KEY="another",
+        )
         await until(lambda: collector.logged("no master"), "the refusal is said")
         code, _ = await collector.end()
         assert code == 1, "what could not be handed over is no success"
