@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from master.lake import connect
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 KEY = "canary-4f1d7c0e"
@@ -123,7 +123,7 @@ class Stage:
 
     async def until_health(self, url: str, is_so: Any, what: str) -> dict[str, Any]:
         """Ask until the health is as it should be."""
-        deadline = asyncio.get_running_loop().time() + 20
+        deadline = asyncio.get_running_loop().time() + PATIENCE
         while True:
             health = await self.get(f"{url}/health")
             if is_so(health):
