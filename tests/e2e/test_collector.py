@@ -86,6 +86,19 @@ async def test_a_wrong_configuration_is_a_line_for_each_fault(tmp_path: Path, co
             assert wanted in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--live"], "--live goes with --check"),
+        (["--simulator", "here:9000"], "--simulator: must be an address such as http://127.0.0.1:9000, not 'here:9000'"),
+    ],
+)
+async def test_options_that_make_no_sense(tmp_path: Path, arguments: list[str], line: str) -> None:
+    async with stage(tmp_path) as on:
+        program = await on.start("collector", *arguments)
+        assert (await program.process.wait(), line in program.log.read_text()) == (2, True)
+
+
 async def test_the_demo_writes_one_event_a_line_into_a_pipe(tmp_path: Path) -> None:
     async with stage(tmp_path) as on:
         _, address = await on.simulator("--exchange", "binance")
