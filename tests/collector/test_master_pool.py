@@ -311,8 +311,8 @@ class TestTrouble:
 
         async def full(socket: ServerConnection) -> None:
             nonlocal attempts
-            attempts += 1
             await socket.recv()
+            attempts += 1
             if attempts % 2:
                 await socket.send(encode_control(Refused("disk full", retry=True, after=1.0)))
             await socket.close(1013, "disk full")
