@@ -89,7 +89,7 @@ class MasterPool:
         self.boot = time_ns() // 1000
         self._links = [_Link(self, url, key, tls) for _ in range(connections)]
         self.refusal: str | None = None
-        self._said: str | None = None
+        self._said: set[str] = set()
 
     @property
     def live(self) -> int:
@@ -170,13 +170,13 @@ class MasterPool:
                 target.wake.set()
 
     def say(self, trouble: str | None) -> None:
-        """Tell a person once that the master cannot be reached, and once that it can again."""
-        if trouble != self._said:
-            self._said = trouble
-            if trouble is not None:
-                log.error("no master", reason=trouble)
-            else:
-                log.info("connected to the master", connections=len(self._links))
+        """Tell a person once that the master cannot be reached, for each reason, and once that it can again."""
+        if trouble is None and self._said:
+            self._said.clear()
+            log.info("connected to the master", connections=len(self._links))
+        elif trouble is not None and trouble not in self._said:
+            self._said.add(trouble)
+            log.error("no master", reason=trouble)
 
 
 class _Link:

@@ -106,7 +106,7 @@ def load(model: type[Model], source: Path | dict[str, Any], **options: Any) -> M
     try:
         loaded = FromFile(**options)
     except SettingsError as error:
-        raise ConfigError(f"environment: {error}") from error
+        raise ConfigError(f"environment: {error}; name one key of a section, as in COLLECTOR_MASTER__KEY") from error
     except ValidationError as error:
         raise ConfigError(*(_line(model, fault) for fault in error.errors(include_url=False))) from error
     if isinstance(source, Path) and _shows_key(source, content, loaded.master.key.get_secret_value()):
@@ -146,13 +146,23 @@ def _content(file: Path) -> dict[str, Any]:
     return content
 
 
+_WORDS = {
+    **dict.fromkeys(("model_type", "dict_type"), "an object {...} is expected"),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list [...] is expected"),
+    "string_type": "a text is expected",
+    "too_short": "should not be empty",
+    "string_pattern_mismatch": "should begin with ws:// or wss://",  # the only pattern there is
+}
+"""For those faults that the library tells in its own terms."""
+
+
 def _line(model: type[BaseModel], fault: ErrorDetails) -> str:
     """One fault as a person reads it: the key's path, what is wrong, and what would be right. Never a value of a secret."""
     where = path(fault["loc"])
     if fault["type"] == "extra_forbidden":
         known = _keys(model, fault["loc"][:-1])
         return f"{where}: unknown key; known here: {', '.join(known)}"
-    message = fault["msg"].removeprefix("Value error, ")
+    message = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
     value = fault["input"]
     shown = isinstance(value, str | int | float | bool) and "key" not in fault["loc"] and fault["loc"] != ("master",)
     return f"{where}: {message[0].lower()}{message[1:]}" + (f", not {value!r}" if shown else "")

@@ -342,6 +342,24 @@ class TestTrouble:
         assert first["reason"].endswith("is the master running?")
         assert [line["event"] for line in rest][:1] == ["connected to the master"]
 
+    async def test_a_reason_that_is_told_in_several_ways(self) -> None:
+        """A master whose disk is full says so in a message, in the close, or in both, as it comes."""
+        attempts = 0
+
+        async def full(socket: ServerConnection) -> None:
+            nonlocal attempts
+            await socket.recv()
+            attempts += 1
+            if attempts % 2:
+                await socket.send(encode_control(Refused("disk full", retry=True, after=1.0)))
+            await socket.close(1013, "disk full")
+
+        with logs() as said:
+            async with listening(full) as url, pool(url, connections=2):
+                await until(lambda: attempts >= 8, "several attempts of both kinds")
+        assert len(reasons(said)) == len(set(reasons(said))) == 2
+        assert all("disk full" in reason for reason in reasons(said))
+
     async def test_a_port_of_something_else(self) -> None:
         async def speaks_no_websocket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readline()

@@ -126,11 +126,14 @@ class TestFaults:
                 "exchanges[0].chunking.trades_per_connection: binance takes at most ",
             ),
             (with_exchange(chunking={"tickers_per_connection": 0}), "exchanges[0].chunking.tickers_per_connection: "),
-            (with_exchange(url="https://x"), "exchanges[0].url: string should match pattern"),
+            (with_exchange(url="https://x"), "exchanges[0].url: should begin with ws:// or wss://, not 'https://x'"),
             (with_exchange(workers=0), "exchanges[0].workers: "),
             ({**EXAMPLE, "workers": 0}, "workers: "),
-            ({**EXAMPLE, "exchanges": {}}, "exchanges: "),
-            ({**EXAMPLE, "exchanges": [7]}, "exchanges[0]: "),
+            ({**EXAMPLE, "exchanges": {}}, "exchanges: a list [...] is expected"),
+            ({**EXAMPLE, "exchanges": [7]}, "exchanges[0]: an object {...} is expected, not 7"),
+            ({**EXAMPLE, "master": "x"}, "master: an object {...} is expected"),
+            ({**EXAMPLE, "master": {"key": ""}}, "master.key: should not be empty"),
+            (with_exchange(name=7), "exchanges[0].name: a text is expected, not 7"),
             ({**EXAMPLE, "debug": {"verbose": True}}, "debug.verbose: unknown key; known here: raw, log"),
             ({**EXAMPLE, "server": {"port": -1}}, "server.port: "),
             ({**EXAMPLE, "monitor": {"port": "x"}}, "monitor.port: "),
@@ -209,6 +212,13 @@ class TestSources:
         monkeypatch.setenv("COLLECTOR_MASTER__KAY", CANARY)
         (line,) = faults(EXAMPLE)
         assert line.startswith("master.kay: unknown key")
+        assert CANARY not in line
+
+    def test_a_section_in_the_environment_that_is_no_section(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLLECTOR_MASTER", CANARY)
+        (line,) = faults(EXAMPLE)
+        assert line.startswith("environment: ")
+        assert "COLLECTOR_MASTER__KEY" in line
         assert CANARY not in line
 
     def test_the_environment_of_other_programs_is_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:

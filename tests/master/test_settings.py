@@ -86,7 +86,7 @@ class TestFaults:
             ({"server": {"segment_minutes": 0}}, "server.segment_minutes: input should be greater than 0, not 0"),
             ({"server": {"retention_days": 0}}, "server.retention_days: "),
             ({"server": []}, "server: "),
-            ({"master": {"url": "http://x"}}, "master.url: string should match pattern '^wss?://', not 'http://x'"),
+            ({"master": {"url": "http://x"}}, "master.url: should begin with ws:// or wss://, not 'http://x'"),
             ({"master": {"connections": 0}}, "master.connections: "),
         ],
     )
@@ -155,7 +155,7 @@ class TestSecrets:
         assert CANARY not in "\n".join(faults({"master": master}))
 
     def test_a_key_that_is_a_number(self) -> None:
-        assert faults({"master": {"key": 71190551}}) == ["master.key: input should be a valid string"]
+        assert faults({"master": {"key": 71190551}}) == ["master.key: a text is expected"]
 
     @pytest.mark.parametrize("name", ["COLLECTOR_MASTER", "COLLECTOR_MASTER__KEY__X", "COLLECTOR_MASTER__KEYS"])
     def test_in_the_environment(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
