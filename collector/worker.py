@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from adapters.backfill import Resume
 from collector.exchange import Exchange, ExchangeState, route_to
 from collector.master_pool import MasterPool
 from collector.plan import ExchangePlan, WorkerPlan
@@ -81,14 +82,14 @@ async def running(
     plans: tuple[ExchangePlan, ...],
     sink: Sink,
     simulator: str | None,
-    missing_since: int | None = None,
+    resume: Resume | None = None,
     record_to: Path | None = None,
 ) -> AsyncIterator[list[Exchange]]:
     """Run these exchanges for as long as the context is open."""
     connector = aiohttp.TCPConnector(limit_per_host=8)
     async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "market-data-collector"}) as session:
         route = route_to(simulator)
-        exchanges = [Exchange(each, sink, session, route, missing_since, record_to) for each in plans]
+        exchanges = [Exchange(each, sink, session, route, resume, record_to) for each in plans]
         async with asyncio.TaskGroup() as tasks:
             started = [tasks.create_task(exchange.run()) for exchange in exchanges]
             try:
@@ -113,7 +114,7 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
             assignment.plan.exchanges,
             pool.outbox,
             assignment.simulator,
-            assignment.missing_since,
+            Resume(assignment.missing_since),
             assignment.record_to,
         )
         async with collecting as exchanges:
