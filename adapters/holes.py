@@ -201,13 +201,13 @@ class TimedHole(Hole):
 
     def parts(self, history: History, received: int) -> list[Part]:
         begins, ends = self.gap.since, self.gap.until
-        reaches = received - round(history.reach * 1_000_000)
+        is_kept = self.beginning >= received - history.reach * 1_000_000
         if history.order == "up":
-            since = begins if self.beginning >= reaches else reaches
+            since = begins if is_kept else received - round(history.reach * 1_000_000)
             until = ends if self._was_short or self._highest >= self._upper else self._highest
         else:
             is_older = self._lowest is not None and self._lowest < _floor(self.beginning, history)
-            since = begins if is_older or (self._was_short and self.beginning >= reaches) else self._lowest
+            since = begins if is_older or (self._was_short and is_kept) else self._lowest
             until = ends if self.is_done(history) else self._highest
         if since is None or (until is not None and until <= since):
             return []
