@@ -121,6 +121,17 @@ class MasterPool:
         """Why the disk does not take what waits for the master."""
         return next((spool.trouble for spool in self._spools if spool.trouble), None)
 
+    def known_of(self, exchange: str) -> Known:
+        """What is kept of an exchange, on our disk or by the master, as far as we know by now."""
+        told = [spool.known for spool in self._spools] + ([self.known.result()] if self.known.done() else [])
+        found = Known()
+        for known in [each[exchange] for each in told if exchange in each]:
+            found.since = max(found.since, known.since)
+            for symbol, last in known.trades.items():
+                if symbol not in found.trades or last.received > found.trades[symbol].received:
+                    found.trades[symbol] = last
+        return found
+
     def wake(self, stream: Stream) -> None:
         """This stream may have something to send, wherever it is."""
         for link in self._links:

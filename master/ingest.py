@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from adapters.backfill import LastTrade
 from adapters.events import Event, Gap, Trade
 from master import legacy
 from master.door import Door, Grant, address_of
@@ -32,7 +33,6 @@ from master.protocol import (
     Hello,
     Hole,
     Known,
-    LastTrade,
     Mark,
     Receiver,
     Refused,

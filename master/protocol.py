@@ -16,6 +16,8 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
+from adapters.backfill import LastTrade
+
 VERSION = 1
 MAX_BATCH = 16 << 20
 """Bytes of the largest message either side sends or takes after login."""
@@ -126,14 +128,6 @@ class Hello(Struct, tag_field="op", tag="hello", omit_defaults=True):
     boot: int
     streams: dict[str, int]
     exchanges: list[str] = []
-
-
-class LastTrade(Struct, array_like=True, frozen=True, gc=False):
-    """The newest trade of a market that is known to be kept; times in microseconds UTC."""
-
-    id: str
-    timestamp: int | None
-    received: int
 
 
 class Known(Struct):

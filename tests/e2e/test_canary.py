@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from websockets.asyncio.client import connect
@@ -125,13 +126,16 @@ async def programs(on: Stage, key: str) -> tuple[Program, Program, Program, dict
     _, simulator = await on.simulator("--exchange", "binance", "--rate", "300")
     master, ports = await on.master()
     config = on.config(PAIRS, debug={"log": True})
-    settings: dict[str, str | int] = {
+    settings: dict[str, Any] = {
         "COLLECTOR_MASTER__URL": f"ws://127.0.0.1:{ports['port']}",
         "COLLECTOR_MONITOR__PORT": 0,
     }
     right, wrong = [
-        await on.start("collector", "--config", config, "--simulator", address, **settings, COLLECTOR_MASTER__KEY=each)
-        for each, address in ((key, simulator), (WRONG, "http://127.0.0.1:9"))
+        await on.start(
+            *("collector", "--config", config, "--simulator", address),
+            **(settings | {"COLLECTOR_MASTER__KEY": each, "COLLECTOR_NAME": name}),
+        )
+        for name, each, address in (("right", key, simulator), ("wrong", WRONG, "http://127.0.0.1:9"))
     ]
     await until(lambda: right.logged("collecting") and wrong.logged("collecting"), "both collectors are up")
     return master, right, wrong, ports
