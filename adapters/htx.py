@@ -62,7 +62,7 @@ VENUE = Venue(
 _CHANGES = "wss://api.huobi.pro/feed"
 _TOPICS: dict[Channel, str] = {"trades": "trade.detail", "tickers": "ticker"}
 _REFUSED = "bad-request"
-_QUOTES = (*symbols.QUOTES, "HUSD")
+_QUOTES = (*(quote for quote in symbols.QUOTES if quote != "USD"), "HUSD")
 
 
 # What the venue sends. Numbers are bare, and many have an exponent: each is kept raw until it is text.

@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from adapters.backfill import Backfill, LastTrade
-from adapters.book import ANSWER_WITHIN, BookOptions, BookState, BookSync, Change, OrderBook, Snapshot
+from adapters.book import ANSWER_WITHIN, REST_LAG, BookOptions, BookState, BookSync, Change, OrderBook, Snapshot
 from adapters.effects import Effect, Fetch
 from adapters.errors import AdapterError, BookError, FrameError, NumberError, VenueError
 from adapters.events import Book, BookDelta, Channel, Event, Gap, Levels, Side, Status, Ticker, Trade
@@ -24,8 +24,9 @@ RENUMBERED_BELOW = 100_000
 """A trade id so far below the expected one is no repeat: the venue has begun to count anew."""
 FROZEN_AFTER = 10_000_000
 """Microseconds for which nothing but old changes came: the venue counts anew, and the book that is shown stands still."""
-QUIET_BOOK_AFTER = 5.0
-"""Seconds after its acknowledgement at which a book that does not move is fetched without waiting for a first change."""
+QUIET_BOOK_AFTER = 1.0
+"""Seconds after its acknowledgement at which a book that does not move is fetched without waiting for a first change. Should
+the venue's REST lag that long, the chain shows it at the first change; where there is none, REST_LAG is waited for."""
 
 _LIVE, _SYNCED = State.LIVE, BookState.SYNCED  # a member looked up by its class costs ten times a name of the module
 
@@ -54,6 +55,7 @@ class LiveHandler:
         self._name = venue.name
         self._source = venue.book.source
         self._is_numbered = venue.numbers_trades
+        self._quiet_after = REST_LAG if venue.book.chain == "rising" else QUIET_BOOK_AFTER
         has_no_chain = venue.book.chain in (None, "rising")
         self._is_blind = has_no_chain and venue.book.checksum is None and not venue.numbers_messages
         self._options = options
@@ -363,7 +365,7 @@ class LiveHandler:
         if depth is not None:
             book.depth = depth
         if book.state is BookState.WAITING:
-            book.expect_by(self.now + (QUIET_BOOK_AFTER if self._source == "rest" else ANSWER_WITHIN))
+            book.expect_by(self.now + (self._quiet_after if self._source == "rest" else ANSWER_WITHIN))
 
     def refused(
         self, reason: str, *, channel: Channel | None = None, native: str | None = None, request: str | None = None

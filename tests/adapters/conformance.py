@@ -109,6 +109,8 @@ class World:
         path = "/" + address.split("/", 3)[3]
         values = dict(each.split("=") for each in query.split("&") if each)
         named = {*values.values(), *path.split("/")}
+        if named & {each.native for each in self.adapter.subscriptions} - set(self.dialect.markets):
+            return FetchError("HTTP 400: no such market")
         native = next((native for native in self.dialect.markets if native in named), "")
         return Answer(200, orjson.dumps(self.dialect.answer(path, native)), self.micros)
 
