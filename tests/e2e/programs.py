@@ -49,9 +49,10 @@ class Program:
 class Stage:
     """Starts programs in a folder, and ends whatever still runs when the test is over."""
 
-    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, stack: AsyncExitStack, **environment: str) -> None:
         self.folder = folder
         self.data = folder / "data"
+        self._environment = environment
         self._stack = stack
         self._session: aiohttp.ClientSession | None = None
         self._logs = 0
@@ -60,10 +61,10 @@ class Stage:
         """`python -m <arguments>`, settings as environment."""
         self._logs += 1
         log = self.folder / f"{self._logs}-{arguments[0]}.log"
-        environment = os.environ | {"COLLECTOR_MASTER__KEY": KEY} | {name: str(value) for name, value in settings.items()}
+        own = {"COLLECTOR_MASTER__KEY": KEY} | self._environment | {name: str(value) for name, value in settings.items()}
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", *arguments), cwd=ROOT, env=environment, stdout=PIPE, stderr=errors
+                *(sys.executable, "-m", *arguments), cwd=ROOT, env=os.environ | own, stdout=PIPE, stderr=errors
             )
         program = Program(process, log)
         self._stack.push_async_callback(self._kill, process)
@@ -85,14 +86,14 @@ class Stage:
         file.write_text(json.dumps({"exchanges": entries, "workers": 2, **more}))
         return str(file)
 
-    async def master(self, port: int = 0) -> tuple[Program, dict[str, int]]:
+    async def master(self, port: int = 0, **settings: str | int) -> tuple[Program, dict[str, int]]:
         """A master on this stage's data, and its ports."""
         announced = self.data / "master.json"
         announced.unlink(missing_ok=True)
         empty = self.folder / "empty.json"
         empty.write_text("{}")
         ports = {"COLLECTOR_SERVER__PORT": port, "COLLECTOR_SERVER__HTTP_PORT": 0}
-        program = await self.start("master", "--config", str(empty), "--data", str(self.data), **ports)
+        program = await self.start("master", "--config", str(empty), "--data", str(self.data), **ports, **settings)
         await until(lambda: announced.exists() or program.process.returncode is not None, "the master is up")
         assert announced.exists(), program.log.read_text()
         return program, json.loads(announced.read_text())
