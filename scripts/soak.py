@@ -47,6 +47,8 @@ SAMPLE_EVERY = 0.5
 REPORT_EVERY = 10.0
 WARM_UP = 5.0
 """Seconds of a process's life that do not count for its growth."""
+LONGEST = 25.0
+"""Seconds of a pause or a bad network: longer than any deadline between the programs."""
 QUIET_SHARE = 0.1
 """Of the time: without faults, at the beginning and at the end."""
 LEAST_FREE = 5 << 30
@@ -116,51 +118,59 @@ def main() -> int:
 
 def play(options: argparse.Namespace, folder: Path) -> int:
     if disk_usage(folder).free < LEAST_FREE:
-        say(f"{folder}: less than {LEAST_FREE >> 30} GB are free; give --data another place, since retention would interfere")
+        print(f"{folder}: fewer than {LEAST_FREE >> 30} GB are free, so that old data might go; see --data", file=sys.stderr)
         return 2
+    code = 1
     try:
-        return asyncio.run(run(options, folder))
-    except (SceneError, AssertionError, TimeoutError) as error:
-        say(f"failed: {error or type(error).__name__}")
-        return 1
+        code = asyncio.run(run(options, folder))
+    except* SceneError as failed:
+        for error in failed.exceptions:
+            print(f"failed: {error}", file=sys.stderr)
+    return code
 
 
 async def run(options: argparse.Namespace, folder: Path) -> int:
     vitals = Vitals()
     async with scene(folder, options.markets, options.rate) as stage:
-        agent = Agent(
-            stage, Random(options.seed), longest=max(0.5, options.seconds * (1 - 2 * QUIET_SHARE) / (options.kills + 1) / 3)
-        )
-        watching = asyncio.create_task(watch(stage, agent, vitals))
-        try:
+        agent = Agent(stage, Random(options.seed), min(LONGEST, spacing(options) * 0.9), lambda what: say(stage, what))
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch(stage, vitals))
             await harm(options, agent)
             watching.cancel()
-            verdict = await stage.finish()
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-    for line in (*vitals.lines(), *(f"WRONG {each}" for each in verdict.examples)):
-        say(line)
-    say(f"faults: {', '.join(f'{name} {count}' for name, count in sorted(agent.done.items()))}")
-    if verdict.acked > verdict.records:
-        say(f"WRONG {verdict.acked} acknowledged, {verdict.records} in the lake")
+        say(stage, "all faults are over")
+        verdict = await stage.finish()
+        for line in (*vitals.lines(), *(f"WRONG: {each}" for each in verdict.complaints(stage.tape))):
+            say(stage, line)
+        say(stage, f"faults: {', '.join(f'{name} {count}' for name, count in sorted(agent.done.items()))}")
     print(json.dumps(last_line(verdict, agent.kills, vitals.largest_growth())))
     return 0 if verdict.is_good else 1
 
 
+def spacing(options: argparse.Namespace) -> float:
+    """Seconds from one kill to the next."""
+    return float(options.seconds * (1 - 2 * QUIET_SHARE) / max(1, options.kills))
+
+
 async def harm(options: argparse.Namespace, agent: Agent) -> None:
-    """By turns a kill and a bad network, evenly over the time."""
-    began, quiet = monotonic(), options.seconds * QUIET_SHARE
-    space = (options.seconds - 2 * quiet) / max(1, options.kills)
-    for number in range(options.kills):
-        await asyncio.sleep(max(0.0, began + quiet + number * space - monotonic()))
-        say(f"{monotonic() - began:6.1f} s  {await agent.kill()}")
-        await asyncio.sleep(max(0.0, began + quiet + (number + 0.5) * space - monotonic()))
-        say(f"{monotonic() - began:6.1f} s  {await agent.disturb()}")
+    """Kills evenly over the time, and meanwhile one bad network after the other, each followed by a good one."""
+    quiet, began = options.seconds * QUIET_SHARE, monotonic()
+    await asyncio.sleep(quiet)
+    async with asyncio.TaskGroup() as tasks:
+        if options.kills:
+            tasks.create_task(_disturb(agent, began + options.seconds - quiet, spacing(options) / 3))
+        for number in range(options.kills):
+            await asyncio.sleep(max(0.0, began + quiet + (number + 0.5) * spacing(options) - monotonic()))
+            await agent.kill()
     await asyncio.sleep(max(0.0, began + options.seconds - monotonic()))
 
 
-async def watch(stage: Scene, agent: Agent, vitals: Vitals) -> None:
+async def _disturb(agent: Agent, until: float, pause: float) -> None:
+    while monotonic() < until:
+        await agent.disturb()
+        await asyncio.sleep(pause)
+
+
+async def watch(stage: Scene, vitals: Vitals) -> None:
     """Look at all programs twice a second, and tell a person now and then."""
     said = monotonic()
     while True:
@@ -172,7 +182,7 @@ async def watch(stage: Scene, agent: Agent, vitals: Vitals) -> None:
                 vitals.look(f"worker {number}", worker["pid"])
         if health and monotonic() - said >= REPORT_EVERY:
             said = monotonic()
-            say(f"         {stage.acked:,} acked, {health['waiting']:,} waiting, lost to pressure: {health['losses']}")
+            say(stage, f"{stage.acked:,} acked, {health['waiting']:,} waiting, lost to pressure: {health['losses']}")
         await asyncio.sleep(SAMPLE_EVERY)
 
 
@@ -181,8 +191,8 @@ def last_line(verdict: Verdict, kills: int, growth: float) -> dict[str, float]:
     return {**counted, "lost": verdict.lost + verdict.altered, "kills": kills, "rss_growth_mb": round(growth, 1)}
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def say(stage: Scene, line: str) -> None:
+    print(f"{stage.seconds:7.1f} s  {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

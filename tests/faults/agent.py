@@ -5,6 +5,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from random import Random
 
 from tests.e2e.programs import is_alive
@@ -16,11 +17,12 @@ Act = Callable[[], Awaitable[None]]
 
 
 class Agent:
-    """`longest`: seconds that a pause or a bad network may last. `done`: what was done, and how often; `kills`: how many of it
-    were kills and pauses."""
+    """`longest`: seconds that a pause or a bad network may last; `say` is told what is done. `done`: what was, and how often;
+    `kills`: how many of it were kills and pauses."""
 
-    def __init__(self, scene: Scene, random: Random, longest: float) -> None:
+    def __init__(self, scene: Scene, random: Random, longest: float, say: Callable[[str], None]) -> None:
         self.done: Counter[str] = Counter()
+        self._say = say
         self.kills = 0
         self._scene = scene
         self._random = random
@@ -47,24 +49,23 @@ class Agent:
         }
         self._queue: list[str] = []
 
-    async def kill(self) -> str:
-        """Kill or stop somebody: what was done. Each way comes up before any comes again."""
+    async def kill(self) -> None:
+        """Kill or stop somebody, and start again what is dead. Each way comes up before any comes again."""
         if not self._queue:
             self._queue = self._random.sample(list(self._kills), len(self._kills))
         name = self._queue.pop()
         self.kills += 1
         await self._do(name, self._kills[name])
-        return name
 
-    async def disturb(self) -> str:
-        """Let the network be bad for a while: in what way."""
+    async def disturb(self) -> None:
+        """Let the network be bad for a while, in one way."""
         name = self._random.choice(list(self._networks))
         await self._do(name, self._networks[name])
         await self._scene.line.heal()
-        return name
 
     async def _do(self, name: str, act: Act) -> None:
         self.done[name] += 1
+        self._say(name)
         await act()
 
     async def _while(self) -> None:
@@ -72,13 +73,12 @@ class Agent:
 
     # Kills and pauses.
 
-    async def _some_worker(self) -> int | None:
-        workers = [pid for pid in await self._scene.workers() if is_alive(pid)]
-        return self._random.choice(workers) if workers else None
+    async def _some_worker(self) -> int:
+        health = await self._scene.until(lambda health: any(each["pid"] for each in health["workers"]), "a worker")
+        return int(self._random.choice([each["pid"] for each in health["workers"] if each["pid"]]))
 
     async def _kill_worker(self) -> None:
-        if (pid := await self._some_worker()) is not None:
-            os.kill(pid, signal.SIGKILL)
+        _kill(await self._some_worker())
 
     async def _kill_master(self) -> None:
         await self._scene.master.end(signal.SIGKILL)
@@ -105,20 +105,18 @@ class Agent:
 
     async def _all_gone(self, pids: list[int]) -> None:
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
         await until(lambda: not any(map(is_alive, pids)), "the killed are gone")
 
     async def _stop_worker(self) -> None:
-        if (pid := await self._some_worker()) is not None:
-            await self._stop(pid)
+        await self._stop(await self._some_worker())
 
     async def _stop(self, pid: int) -> None:
-        os.kill(pid, signal.SIGSTOP)
+        _kill(pid, signal.SIGSTOP)
         try:
             await self._while()
         finally:
-            if is_alive(pid):  # a worker that is stopped for long is killed by its supervisor
-                os.kill(pid, signal.SIGCONT)
+            _kill(pid, signal.SIGCONT)
 
     # Networks.
 
@@ -156,4 +154,11 @@ class Agent:
 
     async def _corrupt(self) -> None:
         self._scene.line.up = Corrupting(self._random, 0.05)
+        self._scene.line.down = Corrupting(self._random, 0.05)
         await self._while()
+
+
+def _kill(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """Its end may have come meanwhile: a worker that is stopped for long, for one, is killed by its supervisor."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, how)

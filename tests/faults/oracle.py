@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from master.lake import connect
-from tests.faults.tape import Tape
+from tests.faults.tape import FIRST, Tape
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -23,8 +23,20 @@ State = Mapping[str, list[int | None]]
 """Of each market the first and the last id that went out, and the last that happened."""
 
 
+class Hole(Struct):
+    """Trades that are not stored, first and last included."""
+
+    first: int
+    last: int
+
+    @property
+    def size(self) -> int:
+        return self.last - self.first + 1
+
+
 class Verdict(Struct):
-    """Counts of trades, but for `acked` and `records`, which count gap records too. `gaps`: trades that a gap record names."""
+    """Counts of trades, but for `acked` and `records`, which count gap records too. `gaps`: trades that a gap record names.
+    `silent`: what is lost."""
 
     issued: int = 0
     acked: int = 0
@@ -37,6 +49,7 @@ class Verdict(Struct):
     never_issued: int = 0
     stale: int = 0
     gaps: int = 0
+    silent: list[Hole] = []
     examples: list[str] = []
 
     @property
@@ -44,16 +57,21 @@ class Verdict(Struct):
         wrong = self.lost + self.doubled + self.reordered + self.altered + self.never_issued + self.stale
         return wrong == 0 and self.acked <= self.records
 
-
-class Hole(Struct):
-    """Trades that are not stored, first and last included."""
-
-    first: int
-    last: int
-
-    @property
-    def size(self) -> int:
-        return self.last - self.first + 1
+    def complaints(self, tape: Tape) -> Iterable[str]:
+        """What is wrong, for a person; losses at the same time are one."""
+        yield from self.examples
+        if self.acked > self.records:
+            yield f"{self.acked} acknowledged, {self.records} in the lake"
+        spans: list[list[int]] = []
+        for hole in sorted(self.silent, key=lambda hole: hole.first % FIRST):
+            first, last = hole.first % FIRST, hole.last % FIRST
+            if spans and first <= spans[-1][1]:
+                spans[-1] = [spans[-1][0], max(last, spans[-1][1]), spans[-1][2] + 1]
+            else:
+                spans.append([first, last, 1])
+        for first, last, markets in spans:
+            seconds = f"{tape.step * first / 1e6:.1f} s to {tape.step * last / 1e6:.1f} s"
+            yield f"from {seconds} trades of {markets} markets are missing without a word"
 
 
 class Told(Struct):
@@ -130,7 +148,7 @@ def _judge_market(lake: "DuckDBPyConnection", tape: Tape, symbol: str, issued: H
         verdict.gaps += hole.size - len(unnamed)
         verdict.lost += len(unnamed)
         if unnamed:
-            verdict.examples.append(f"{symbol}: {len(unnamed)} of {hole.first}..{hole.last} are missing without a word")
+            verdict.silent.append(Hole(unnamed[0], unnamed[-1]))
     for count, what in ((stored - different, "stored twice"), (reordered, "out of order"), (altered, "altered")):
         if count:
             verdict.examples.append(f"{symbol}: {count} {what}")

@@ -70,6 +70,11 @@ class Scene:
 
     # What is known.
 
+    @property
+    def seconds(self) -> float:
+        """Since the tape began."""
+        return (time_ns() // 1000 - self.tape.began) / 1e6
+
     async def health(self) -> dict[str, Any] | None:
         """The collector's; None where it gives none, being dead or stopped."""
         try:
@@ -88,11 +93,6 @@ class Scene:
         async with self._session.get(f"{self._venue}/{what}") as response:
             state: State = await response.json()
             return state
-
-    async def workers(self) -> list[int]:
-        """Pids of those that live."""
-        health = await self.health()
-        return [each["pid"] for each in health["workers"] if each["pid"]] if health else []
 
     async def until(self, is_so: Any, what: str, within: float = PATIENCE) -> dict[str, Any]:
         """Ask until the collector is as it should be."""

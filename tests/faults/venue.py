@@ -11,7 +11,7 @@ import asyncio
 import struct
 import sys
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, time_ns
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
@@ -117,7 +117,7 @@ class Venue:
         self.connections: set[Connection] = set()
         self.markets = {market.native: market for market in map(Market, range(tape.markets), tape.symbols)}
         self._tape = tape
-        self._began = monotonic()
+        self._began = monotonic() - (time_ns() / 1000 - tape.began) / 1e6
         self._told = 0
         self._is_halted = False
         self._answers: dict[str, Callable[[dict[str, str]], object]] = {
