@@ -47,6 +47,7 @@ SAMPLE_EVERY = 0.5
 REPORT_EVERY = 10.0
 WARM_UP = 5.0
 """Seconds of a process's life that do not count for its growth."""
+WORKERS = 2
 LONGEST = 25.0
 """Seconds of a pause or a bad network: longer than any deadline between the programs."""
 QUIET_SHARE = 0.1
@@ -131,7 +132,7 @@ def play(options: argparse.Namespace, folder: Path) -> int:
 
 async def run(options: argparse.Namespace, folder: Path) -> int:
     vitals = Vitals()
-    async with scene(folder, options.markets, options.rate) as stage:
+    async with scene(folder, options.markets, options.rate, WORKERS) as stage:
         agent = Agent(stage, Random(options.seed), min(LONGEST, spacing(options) * 0.9), lambda what: say(stage, what))
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(watch(stage, vitals))

@@ -86,14 +86,14 @@ class Stage:
         file.write_text(json.dumps({"exchanges": entries, "workers": 2, **more}))
         return str(file)
 
-    async def master(self, port: int = 0, **settings: str | int) -> tuple[Program, dict[str, int]]:
+    async def master(self, port: int = 0) -> tuple[Program, dict[str, int]]:
         """A master on this stage's data, and its ports."""
         announced = self.data / "master.json"
         announced.unlink(missing_ok=True)
         empty = self.folder / "empty.json"
         empty.write_text("{}")
         ports = {"COLLECTOR_SERVER__PORT": port, "COLLECTOR_SERVER__HTTP_PORT": 0}
-        program = await self.start("master", "--config", str(empty), "--data", str(self.data), **ports, **settings)
+        program = await self.start("master", "--config", str(empty), "--data", str(self.data), **ports)
         await until(lambda: announced.exists() or program.process.returncode is not None, "the master is up")
         assert announced.exists(), program.log.read_text()
         return program, json.loads(announced.read_text())

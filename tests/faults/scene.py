@@ -20,7 +20,6 @@ from tests.waiting import PATIENCE
 
 MARK = "SOAK_SCENE"
 """Environment of every process of a scene, and of those that they begin: its folder."""
-WORKERS = 2
 ANSWER_WITHIN = 2.0
 
 
@@ -31,9 +30,10 @@ class SceneError(AssertionError):
 class Scene:
     """`port`: the master's, which it keeps over all its lives."""
 
-    def __init__(self, on: Stage, tape: Tape, venue: str, line: Proxy, stack: AsyncExitStack) -> None:
+    def __init__(self, on: Stage, tape: Tape, workers: int, venue: str, line: Proxy, stack: AsyncExitStack) -> None:
         self.on = on
         self.tape = tape
+        self.workers = workers
         self.line = line
         self.master: Program
         self.collector: Program
@@ -49,23 +49,22 @@ class Scene:
         await self.begin_master()
         await self.begin_collector()
 
-    async def begin_master(self, **settings: str | int) -> None:
-        roll = {"COLLECTOR_SERVER__SEGMENT_MB": max(1, self.tape.rate // 1000)}
-        self.master, ports = await self.on.master(self.line.to, **roll, **settings)
+    async def begin_master(self) -> None:
+        self.master, ports = await self.on.master(self.line.to)
         self.line.to = ports["port"]
 
     async def begin_collector(self) -> None:
         self._acked_before, self._acked = self._acked_before + self._acked, 0
         config = self.on.folder / "collector.json"
-        chunk = -(-self.tape.markets // (2 * WORKERS))
+        chunk = -(-self.tape.markets // (2 * self.workers))
         exchange = {
             "name": "binance",
-            "workers": WORKERS,
+            "workers": self.workers,
             "pairs": {"trades": self.tape.symbols},
             "chunking": {"trades_per_connection": chunk},
         }
         server = {"data": str(self.on.folder / "collector")}
-        config.write_text(json.dumps({"exchanges": [exchange], "workers": WORKERS, "server": server}))
+        config.write_text(json.dumps({"exchanges": [exchange], "workers": self.workers, "server": server}))
         self.collector, self._monitor = await self.on.collector(str(config), self._venue, self.line.port)
 
     # What is known.
@@ -168,16 +167,17 @@ def _kill_all(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def scene(folder: Path, markets: int, rate: int) -> AsyncIterator[Scene]:
-    """All programs, running; whatever is left of them at the end is killed."""
+async def scene(folder: Path, markets: int, rate: int, workers: int = 1, **environment: str) -> AsyncIterator[Scene]:
+    """All programs, running in this environment; whatever is left of them at the end is killed."""
     async with AsyncExitStack() as stack:
-        on = Stage(folder, stack, **{MARK: str(folder)})
+        roll = {"COLLECTOR_SERVER__SEGMENT_MB": str(max(1, rate // 1000))}
+        on = Stage(folder, stack, **{MARK: str(folder)} | roll | environment)
         tape = Tape(markets, rate, time_ns() // 1000)
         venue = await on.start("tests.faults.venue", str(markets), str(rate), str(tape.began))
         assert venue.process.stdout is not None
         address = f"http://127.0.0.1:{int(await venue.process.stdout.readline())}"
         line = await stack.enter_async_context(proxy(0))
         stack.callback(_kill_all, folder)
-        set_up = Scene(on, tape, address, line, stack)
+        set_up = Scene(on, tape, workers, address, line, stack)
         await set_up.begin()
         yield set_up
