@@ -130,7 +130,7 @@ async def no_room(on: Scene) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts as Linux does")
 async def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path / "data"):
-        async with scene(tmp_path, MARKETS, RATE, COLLECTOR_SERVER__SEGMENT_MB="64") as on:
+        async with scene(tmp_path, MARKETS, RATE, environment={"COLLECTOR_SERVER__SEGMENT_MB": "64"}) as on:
             await on.until(is_well, "everything is connected")
             other = on.on.data / "another program's"
             fill(other)
@@ -165,7 +165,7 @@ async def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    async with scene(tmp_path, MARKETS, RATE, **faked) as on:
+    async with scene(tmp_path, MARKETS, RATE, environment=faked) as on:
         for jump in ("+3h", "-3h", "+0"):
             await more_acked(on, on.acked)
             clock.write_text(jump)

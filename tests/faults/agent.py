@@ -10,7 +10,7 @@ from random import Random
 
 from tests.e2e.programs import is_alive
 from tests.faults.proxy import Corrupting, Cutting, Delaying, Slicing, Swallowing, Throttling
-from tests.faults.scene import Scene, of_scene
+from tests.faults.scene import Scene, of_scene, trades
 from tests.waiting import until
 
 Act = Callable[[], Awaitable[None]]
@@ -50,7 +50,9 @@ class Agent:
         self._queue: list[str] = []
 
     async def kill(self) -> None:
-        """Kill or stop somebody, and start again what is dead. Each way comes up before any comes again."""
+        """Kill or stop somebody, and start again what is dead. Each way comes up before any comes again. Whoever only starts
+        up is not worth it: trades must flow."""
+        await self._scene.until(trades, "trades flow")
         if not self._queue:
             self._queue = self._random.sample(list(self._kills), len(self._kills))
         name = self._queue.pop()

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from time import time_ns
@@ -119,10 +119,8 @@ class Scene:
         await self.line.heal()
         await self.until(is_well, "everything is connected again", within)
         fresh = {symbol: happened or 0 for symbol, (_, _, happened) in (await self.venue("state")).items()}
-        before = (await self.until(is_well, "still well", within))["exchanges"]["binance"]["events"]["trades"]
-        await self.until(
-            lambda health: health["exchanges"]["binance"]["events"]["trades"] > before + 2 * self.tape.markets, "trades flow"
-        )
+        before = trades(await self.until(is_well, "still well", within))
+        await self.until(lambda health: trades(health) > before + 2 * self.tape.markets, "trades flow")
         state = await self.venue("halt")
         await self.until(lambda health: health["waiting"] == 0, "everything that was told is acknowledged", within)
         await self._end(self.collector, within)
@@ -146,6 +144,12 @@ class Scene:
             await asyncio.sleep(0.05)
 
 
+def trades(health: dict[str, Any]) -> int:
+    """Told by the venue in the present lives of the workers, and by those of this supervisor before."""
+    exchange = health["exchanges"].get("binance")
+    return int(exchange["events"]["trades"]) if exchange else 0
+
+
 def is_well(health: dict[str, Any]) -> bool:
     return bool(health["status"] == "ok" and all(each["up"] and each["master_connections"] for each in health["workers"]))
 
@@ -167,11 +171,13 @@ def _kill_all(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def scene(folder: Path, markets: int, rate: int, workers: int = 1, **environment: str) -> AsyncIterator[Scene]:
+async def scene(
+    folder: Path, markets: int, rate: int, workers: int = 1, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Scene]:
     """All programs, running in this environment; whatever is left of them at the end is killed."""
     async with AsyncExitStack() as stack:
         roll = {"COLLECTOR_SERVER__SEGMENT_MB": str(max(1, rate // 1000))}
-        on = Stage(folder, stack, **{MARK: str(folder)} | roll | environment)
+        on = Stage(folder, stack, **({MARK: str(folder)} | roll | dict(environment or {})))
         tape = Tape(markets, rate, time_ns() // 1000)
         venue = await on.start("tests.faults.venue", str(markets), str(rate), str(tape.began))
         assert venue.process.stdout is not None
