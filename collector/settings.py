@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Literal
 
 from pydantic import Field
@@ -69,6 +70,14 @@ class Monitor(Section):
     port: int = Field(default=8768, ge=0, le=65535, description="0: the system chooses")
 
 
+class Spool(Section):
+    """Where batches wait on disk until the master has them."""
+
+    folder: Path | None = Field(default=None, description="where; <server.data>/spool where left out")
+    max_mb: int = Field(default=1024, ge=0, description="room of each worker; 0: no spool, what waits is lost with its process")
+    fsync_ms: int = Field(default=500, ge=0, le=60_000, description="time between fsyncs; 0: before each batch is sent")
+
+
 class Settings(BaseSettings):
     """The whole of config.json."""
 
@@ -80,7 +89,11 @@ class Settings(BaseSettings):
     master: Master = Master()
     exchanges: tuple[Exchange, ...] = ()
     workers: int | None = Field(default=None, ge=1, le=256, description="processes; as many as there are cores where left out")
+    name: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9_.+-]{1,64}$", description="of this collector; its host's where left out"
+    )
     server: Server = Server()
+    spool: Spool = Spool()
     monitor: Monitor = Monitor()
     debug: Debug = Debug()
 
@@ -96,8 +109,9 @@ def load(source: Path | dict[str, Any], only: list[str] | None = None, **options
     if faults:
         raise ConfigError(*faults)
     if only:
+        named = settings.name or f"{gethostname()}-{'+'.join(only)}"  # so that two of them can run beside each other
         chosen = tuple(each.model_copy(update={"enabled": each.name in only}) for each in settings.exchanges)
-        settings = settings.model_copy(update={"exchanges": chosen})
+        settings = settings.model_copy(update={"exchanges": chosen, "name": named})
     if not any(exchange.pairs.of(channel) for exchange in settings.enabled for channel in CHANNELS):
         raise ConfigError("exchanges: none is enabled and has pairs, so that there is nothing to collect")
     return settings

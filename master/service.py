@@ -50,11 +50,13 @@ async def run(settings: MasterSettings, stop: asyncio.Event) -> None:
         try:
             recovery = recover(journal_folder)
             sealer = Sealer(settings, recovery.segments)
-            ingest = Ingest(key, Receiver(recovery.marks), server.data / "dead-letters")
+            ingest = Ingest(key, Receiver(recovery.marks), server.data / "dead-letters", recovery.newest)
+            recovery.newest = None  # as large as a segment, and read
             journal = Journal(
                 *(journal_folder, recovery, ingest.committed, sealer.add),
                 roll_bytes=server.segment_mb << 20,
                 roll_seconds=server.segment_minutes * 60,
+                heading=ingest.heading,
             )
         except OSError as error:
             raise _unusable(error.filename or journal_folder, error) from error

@@ -325,7 +325,7 @@ class TestBetweenTheLines:
         script = Script()
         async with listening(script.serve) as url, pool(url, connections=2) as one:
             await until(lambda: len(script.hellos) == 2)
-            names = {lane.sender.name for lane in one.outbox.lanes}
+            names = {lane.stream.sender.name for lane in one.outbox.lanes}
             assert [set(hello.streams) for hello in script.hellos] == [names, names]
             assert {hello.worker for hello in script.hellos} == {"host-0"}
             assert len({hello.boot for hello in script.hellos}) == 1
@@ -338,7 +338,7 @@ class TestBetweenTheLines:
             await until(lambda: len(script.batches[0:1]) and len(script.batches[0]) == 32)
             await asyncio.sleep(0.05)
             assert len(script.batches[0]) == 32
-            await script.say(script.sockets[0], Ack({lane.sender.name: 10}))
+            await script.say(script.sockets[0], Ack({lane.stream.sender.name: 10}))
             await until(lambda: len(script.batches[0]) == 42)
 
     async def test_a_nak_is_answered_from_there(self) -> None:
@@ -347,20 +347,20 @@ class TestBetweenTheLines:
             (lane,) = one.outbox.lanes
             add(one, 0, 5)
             await until(lambda: script.batches and len(script.batches[0]) == 5)
-            await script.say(script.sockets[0], Nak(lane.sender.name, 3))
+            await script.say(script.sockets[0], Nak(lane.stream.sender.name, 3))
             await until(lambda: len(script.batches[0]) == 8)
-            assert script.seqs(0, lane.sender.stream) == [1, 2, 3, 4, 5, 3, 4, 5]
+            assert script.seqs(0, lane.stream.sender.stream) == [1, 2, 3, 4, 5, 3, 4, 5]
 
     async def test_a_lane_moves_when_its_connection_dies_and_begins_at_the_oldest_held(self) -> None:
         script = Script()
         async with listening(script.serve) as url, pool(url, connections=2) as one:
             await until(lambda: one.live == 2)
-            stream = one.outbox.lanes[1].sender.stream
+            stream = one.outbox.lanes[1].stream.sender.stream
             add(one, 1, 4)
             carrier = await carrier_of(script, stream, 4)
             other = 1 - carrier
             await script.say(script.sockets[carrier], Ack({stream.hex(): 1}))
-            await until(lambda: one.outbox.lanes[1].sender.oldest == 2)
+            await until(lambda: one.outbox.lanes[1].stream.sender.oldest == 2)
             script.sockets[carrier].transport.abort()
             await until(lambda: script.seqs(other, stream) or len(script.sockets) > 2)
             await until(
@@ -374,7 +374,7 @@ class TestBetweenTheLines:
         script = Script()
         async with listening(script.serve) as url, pool(url, connections=2) as one:
             await until(lambda: one.live == 2)
-            stream = one.outbox.lanes[0].sender.stream
+            stream = one.outbox.lanes[0].stream.sender.stream
             add(one, 0, 64)
             carrier = await carrier_of(script, stream, 32)
             await script.say(script.sockets[1 - carrier], Ack({stream.hex(): 32}))
@@ -384,7 +384,7 @@ class TestBetweenTheLines:
         script = Script()
         async with listening(script.serve) as url, pool(url, connections=2) as one:
             await until(lambda: one.live == 2)
-            stream = one.outbox.lanes[0].sender.stream
+            stream = one.outbox.lanes[0].stream.sender.stream
             add(one, 0, 5)
             carrier = await carrier_of(script, stream, 5)
             await script.say(script.sockets[1 - carrier], Nak(stream.hex(), 4))
@@ -395,7 +395,7 @@ class TestBetweenTheLines:
         with logs() as said:
             async with listening(script.serve) as url, pool(url, connections=1) as one:
                 await until(lambda: one.live == 1)
-                await script.say(script.sockets[0], Ack({one.outbox.lanes[0].sender.name: 7}))
+                await script.say(script.sockets[0], Ack({one.outbox.lanes[0].stream.sender.name: 7}))
                 await until(lambda: len(script.sockets) == 2, "another session")
         assert "7 acknowledged, 0 sent" in reasons(said)[0]
 
@@ -424,7 +424,7 @@ def add(one: MasterPool, lane: int, batches: int) -> None:
     """So many batches on one lane."""
     for number in range(batches):
         one.outbox.lanes[lane].pending.events.append(trade(number + 1))
-        one.outbox.lanes[lane].flush()
+        one.outbox.flush()
 
 
 async def carrier_of(script: Script, stream: bytes, batches: int) -> int:
@@ -442,7 +442,7 @@ class TestAway:
         self, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The whole of it: hours without a master, in small."""
-        monkeypatch.setattr(outbox_module, "PRESSURE_FROM", {Pressure.SOME: 50_000, Pressure.FULL: 100_000})
+        monkeypatch.setattr(outbox_module, "IN_MEMORY", 100_000)
         async with running(data) as master:
             port = master.port
         async with pool(f"ws://127.0.0.1:{port}") as one:

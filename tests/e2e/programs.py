@@ -61,10 +61,11 @@ class Stage:
         """`python -m <arguments>`, settings as environment."""
         self._logs += 1
         log = self.folder / f"{self._logs}-{arguments[0]}.log"
-        own = {"COLLECTOR_MASTER__KEY": KEY} | self._environment | {name: str(value) for name, value in settings.items()}
+        usual = {"COLLECTOR_MASTER__KEY": KEY, "COLLECTOR_SERVER__DATA": str(self.data)} | self._environment
+        environment = os.environ | usual | {name: str(value) for name, value in settings.items()}
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", *arguments), cwd=ROOT, env=os.environ | own, stdout=PIPE, stderr=errors
+                *(sys.executable, "-m", *arguments), cwd=ROOT, env=environment, stdout=PIPE, stderr=errors
             )
         program = Program(process, log)
         self._stack.push_async_callback(self._kill, process)
