@@ -157,7 +157,7 @@ class World:
         if isinstance(message, Welcome | Ack):
             for name, seq in message.streams.items():
                 if name in senders:
-                    for released in senders[name].acked(min(seq, senders[name].hold.newest)):
+                    for released in senders[name].acked(seq):
                         self.released(worker, senders[name], released)
             worker.settle_backlog()
         elif isinstance(message, Nak) and message.stream in senders:
