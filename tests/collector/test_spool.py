@@ -178,6 +178,22 @@ class TestLaterLives:
             assert two.got[0][0] == one.got[0][0], "under the numbers that may be on their way still"
             assert two.got[-1][0] != two.got[0][0], "and the new under a stream of their own"
 
+    async def test_lives_that_handed_nothing_over_go_in_their_order(self, tmp_path: Path) -> None:
+        """Each wrote to streams of its own, and a master takes what comes first."""
+        for number in range(1, 4):
+            async with life(tmp_path / "one", lanes=3) as one:
+                one.tell(10 * number - 9, 10 * number)
+                await one.written()
+        async with life(tmp_path / "one", lanes=3) as last:
+            last.tell(31, 40)
+            for number in range(1, 4):
+                last.read()
+                assert last.numbers == list(range(1, 10 * number + 1)), "a later life waits until the earlier is acknowledged"
+                for stream in last.outbox.due:
+                    last.acknowledge(stream)
+            await last.hand_over()
+            assert last.numbers == list(range(1, 41))
+
     async def test_what_was_acknowledged_may_come_again_under_its_old_number(self, tmp_path: Path) -> None:
         async with life(tmp_path / "one") as one:
             one.tell(1, 30)
