@@ -315,7 +315,7 @@ class Ingest:
             await self._damaged(session, frame, error)
             return
         verdict = self._receiver.take(batch)
-        # Also of a batch that came twice: who of its carriers is dead, and who waits for the acknowledgement, nobody knows here.
+        # Also of a batch that came twice: which of its carriers is dead, and which waits to hear, is not known here.
         self._carriers.setdefault(batch.stream, set()).add(session)
         if verdict is Verdict.TAKE:
             self._append(batch)
