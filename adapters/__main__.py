@@ -28,16 +28,19 @@ def main(arguments: list[str] | None = None) -> int:
         return _decode(options)
     except BrokenPipeError:
         raise
-    except (AdapterError, registry.UnknownExchangeError, OSError, UnicodeDecodeError) as error:
-        print(f"{options.file}: {error}" if not isinstance(error, OSError) else error, file=sys.stderr)
-        return 2
+    except (AdapterError, UnicodeDecodeError) as error:
+        print(f"{options.file}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"{options.file}: {error.strerror}", file=sys.stderr)
+    except registry.UnknownExchangeError as error:
+        print(error, file=sys.stderr)
+    return 2
 
 
 def _levels(text: str) -> int:
-    levels = int(text)
-    if levels < 1:
-        raise argparse.ArgumentTypeError("at least 1 level is needed")
-    return levels
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(text)
 
 
 def _decode(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvloop
 from aiohttp import web
@@ -29,7 +30,10 @@ FAULTY, FAILED = 2, 1
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.live and not options.check:
+        parser.error("--live goes with --check; without them the real exchanges are collected anyway")
     if options.schema:
         print(json.dumps(json_schema(), indent=2))
         return 0
@@ -47,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m collector", description="Collects market data of many exchanges.")
     parser.add_argument("--config", type=Path, default=Path("config.json"), help="the configuration (default: %(default)s)")
     parser.add_argument("--exchange", nargs="+", action="extend", metavar="NAME", help="only these of the configuration")
-    parser.add_argument("--simulator", metavar="URL", help="use the simulator there instead of the real exchanges")
+    parser.add_argument(
+        "--simulator", metavar="URL", type=_address, help="use the simulator there instead of the real exchanges"
+    )
     parser.add_argument("--demo", action="store_true", help="no master: a live table, or JSON lines into a pipe")
     parser.add_argument("--check", action="store_true", help="check the configuration and print the plan; connect to nothing")
     parser.add_argument("--live", action="store_true", help="with --check: try each exchange")
@@ -56,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the configuration, for editors")
     parser.add_argument("--version", action="version", version=__version__)
     return parser
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "http" or not parts.netloc:
+        raise argparse.ArgumentTypeError(f"must be an address such as http://127.0.0.1:9000, not {text!r}")
+    return text
 
 
 def _run(settings: Settings, options: argparse.Namespace) -> int:
@@ -135,7 +148,8 @@ async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Even
 
     master = settings.master
     record_to = settings.server.data / "raw" if settings.debug.raw else None
-    common = (master.url, master.key.get_secret_value(), master.connections, simulator, settings.debug.log, record_to)
+    to_master = (master.url, master.key.get_secret_value(), master.connections, master.ca)
+    common = (*to_master, simulator, settings.debug.log, record_to)
     workers, spool = _plan(settings), settings.spool
     folder = spool.folder or settings.server.data / "spool"
     try:

@@ -5,12 +5,15 @@ to that), only efficiency does. A master that is away stalls nothing here: batch
 """
 
 import asyncio
+from http import HTTPStatus
+from pathlib import Path
 from random import Random
+from ssl import SSLContext, SSLError
 from time import monotonic, time_ns
 from typing import TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from collector.limits import Backoff
 from collector.outbox import IN_MEMORY, Outbox, Stream
@@ -35,6 +38,7 @@ from master.protocol import (
     decode_control,
     encode_control,
 )
+from master.tls import trusting
 
 log = logger("master_pool")
 
@@ -44,6 +48,7 @@ LOGIN_WITHIN = 10.0
 PING_EVERY = 10.0
 PONG_WITHIN = 10.0
 SLOWEST_RETRY = 15.0
+LONGEST_WAIT = 120.0
 
 
 class LoginRefusedError(Exception):
@@ -67,11 +72,14 @@ class MasterPool:
         worker: str,
         connections: int,
         *,
+        ca: Path | None = None,
         spool: Spool | None = None,
         adopted: tuple[Spool, ...] = (),
         quota: int = IN_MEMORY,
         exchanges: tuple[str, ...] = (),
     ) -> None:
+        """`ca`: whom wss:// believes, instead of the system's authorities. Raises TlsError."""
+        tls = trusting(ca) if url.startswith("wss:") else None
         self.outbox = Outbox(connections, self.wake, self._changed, spool, adopted, quota)
         self.known: asyncio.Future[dict[str, Known]] = asyncio.Future()
         self.exchanges = list(exchanges)
@@ -79,8 +87,9 @@ class MasterPool:
         self._spools = (*adopted, *((spool,) if spool is not None else ()))
         self.worker = worker
         self.boot = time_ns() // 1000
-        self._links = [_Link(self, url, key) for _ in range(connections)]
-        self._said: str | None = None
+        self._links = [_Link(self, url, key, tls) for _ in range(connections)]
+        self.refusal: str | None = None
+        self._said: set[str] = set()
 
     @property
     def live(self) -> int:
@@ -111,6 +120,17 @@ class MasterPool:
     def trouble(self) -> str | None:
         """Why the disk does not take what waits for the master."""
         return next((spool.trouble for spool in self._spools if spool.trouble), None)
+
+    def known_of(self, exchange: str) -> Known:
+        """What is kept of an exchange, on our disk or by the master, as far as we know by now."""
+        told = [spool.known for spool in self._spools] + ([self.known.result()] if self.known.done() else [])
+        found = Known()
+        for known in [each[exchange] for each in told if exchange in each]:
+            found.since = max(found.since, known.since)
+            for symbol, last in known.trades.items():
+                if symbol not in found.trades or last.received > found.trades[symbol].received:
+                    found.trades[symbol] = last
+        return found
 
     def wake(self, stream: Stream) -> None:
         """This stream may have something to send, wherever it is."""
@@ -161,19 +181,19 @@ class MasterPool:
                 target.wake.set()
 
     def say(self, trouble: str | None) -> None:
-        """Tell a person once that the master cannot be reached, and once that it can again."""
-        if trouble != self._said:
-            self._said = trouble
-            if trouble is not None:
-                log.error("no master", reason=trouble)
-            else:
-                log.info("connected to the master", connections=len(self._links))
+        """Tell a person once that the master cannot be reached, for each reason, and once that it can again."""
+        if trouble is None and self._said:
+            self._said.clear()
+            log.info("connected to the master", connections=len(self._links))
+        elif trouble is not None and trouble not in self._said:
+            self._said.add(trouble)
+            log.error("no master", reason=trouble)
 
 
 class _Link:
     """One connection to the master."""
 
-    def __init__(self, pool: MasterPool, url: str, key: str) -> None:
+    def __init__(self, pool: MasterPool, url: str, key: str, tls: SSLContext | None) -> None:
         self.streams: set[Stream] = set()
         self.wake = asyncio.Event()
         self.is_live = False
@@ -181,7 +201,9 @@ class _Link:
         self._slow_until = 0.0
         self._pool = pool
         self._url = url
-        self._key = key
+        self._kid, self._key = auth.split_key(key)
+        self._tls = tls
+        self._wait = 0.0
 
     async def run(self) -> None:
         backoff = Backoff(Random(), base=0.1, cap=SLOWEST_RETRY, stable=10.0)  # noqa: S311 (jitter)
@@ -190,13 +212,15 @@ class _Link:
             trouble = await self._session()
             if not self._pool.live:
                 self._pool.say(trouble)
-            await asyncio.sleep(backoff.after_failure(monotonic() - began))
+            wait, self._wait = self._wait, 0.0
+            await asyncio.sleep(wait + backoff.after_failure(monotonic() - began))
 
     async def _session(self) -> str:
         """Connect, log in, serve: why it ended."""
         try:
             async with connect(
                 self._url,
+                ssl=self._tls,
                 compression=None,
                 max_size=MAX_BATCH,
                 open_timeout=LOGIN_WITHIN,
@@ -210,11 +234,14 @@ class _Link:
                     await self._greet(socket)
                 await self._serve(socket)
         except LoginRefusedError as error:
-            return str(error)
+            self._pool.refusal = str(error)
+            return self._pool.refusal
         except (ConnectionClosed, ControlError) as error:
             return f"{self._url}: {error}"
         except WebSocketException as error:
-            return f"{self._url}: {error}; is that the master's port?"
+            return self._turned_away(error)
+        except SSLError as error:
+            return f"{self._url}: {error}; is its certificate of master.ca (or of an authority that this system knows)?"
         except (OSError, TimeoutError) as error:
             return f"{self._url}: {error or 'no answer in time'}; is the master running?"
         finally:
@@ -222,9 +249,18 @@ class _Link:
             self._pool.assign()
         return f"{self._url}: closed"
 
+    def _turned_away(self, error: WebSocketException) -> str:
+        """No session came of it. Who failed too often waits as long as the answer says (wire.md, 4)."""
+        if isinstance(error, InvalidStatus) and error.response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            after = error.response.headers.get("Retry-After", "")
+            self._wait = min(float(after), LONGEST_WAIT) if after.isdecimal() else 0.0
+            # Where ours were among them, what was wrong with them remains the reason.
+            return self._pool.refusal or f"{self._url} refuses: too many failed logins from this address, by others"
+        return f"{self._url}: {error}; is that the master's port?"
+
     async def _log_in(self, socket: ClientConnection) -> None:
         """The challenge, both ways (wire.md, 4). Raises LoginRefusedError."""
-        opening = auth.Opening("collector", id=self._pool.worker, nonce=auth.new_nonce())
+        opening = auth.Opening("collector", id=self._pool.worker, nonce=auth.new_nonce(), kid=self._kid)
         await socket.send(auth.encode_opening(opening))
         challenge = self._expect(Challenge, await socket.recv())
         await socket.send(encode_control(Login(auth.proof(self._key, "client", opening, challenge.nonce))))
@@ -252,6 +288,7 @@ class _Link:
 
     async def _serve(self, socket: ClientConnection) -> None:
         self.is_live = True
+        self._pool.refusal = None
         self._pool.assign()
         self._pool.say(None)
         sending = asyncio.create_task(self._send(socket))

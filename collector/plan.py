@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from msgspec import Struct
@@ -10,7 +11,9 @@ from adapters import registry
 from adapters.book import BookOptions
 from adapters.events import CHANNELS, Channel
 from adapters.symbols import fits, is_pattern
-from collector.settings import Exchange, Settings
+
+if TYPE_CHECKING:  # workers are told their plan: they need no settings, nor the 10 MB of what reads and checks them
+    from collector.settings import Exchange, Settings
 
 BOOK_WEIGHT = 4
 """What a book costs a worker, in trade streams: for sharing exchanges among processes."""
@@ -88,12 +91,12 @@ def cut(name: str, channel: Channel, symbols: tuple[str, ...], size: int) -> Ite
         yield Chunk(name, channel, symbols[start : start + size])
 
 
-def size_of(exchange: Exchange, channel: Channel) -> int:
+def size_of(exchange: "Exchange", channel: Channel) -> int:
     """Pairs on a connection: as configured, else the venue's habit."""
     return exchange.chunking.of(channel) or registry.adapter(exchange.name).venue.per_connection[channel]
 
 
-def patterns(exchange: Exchange) -> Iterator[Pattern]:
+def patterns(exchange: "Exchange") -> Iterator[Pattern]:
     """What of the exchange's pairs waits for its list of markets."""
     for channel in CHANNELS:
         for each in exchange.pairs.of(channel):
@@ -101,7 +104,7 @@ def patterns(exchange: Exchange) -> Iterator[Pattern]:
                 yield Pattern(channel, each, size_of(exchange, channel))
 
 
-def chunks(exchange: Exchange) -> Iterator[Chunk]:
+def chunks(exchange: "Exchange") -> Iterator[Chunk]:
     """The connections of the pairs that are named one by one; those that fit a pattern as well come with that."""
     for channel in CHANNELS:
         wanted = exchange.pairs.of(channel)
@@ -110,7 +113,7 @@ def chunks(exchange: Exchange) -> Iterator[Chunk]:
         yield from cut(exchange.name, channel, named, size_of(exchange, channel))
 
 
-def parts(exchange: Exchange) -> list[ExchangePlan]:
+def parts(exchange: "Exchange") -> list[ExchangePlan]:
     """The exchange whole, or split among `workers` processes: by turns of its connections, patterns by a hash of the symbol."""
     book = exchange.orderbook
     options = BookOptions(book.depth, book.update_interval_ms / 1000, book.mode)
@@ -124,7 +127,7 @@ def parts(exchange: Exchange) -> list[ExchangePlan]:
     ]
 
 
-def plan(settings: Settings, processes: int, host: str) -> list[WorkerPlan]:
+def plan(settings: "Settings", processes: int, host: str) -> list[WorkerPlan]:
     """All of an exchange in one worker, which owns its limits; the heaviest first, each to the worker with least to do.
 
     Two parts of one exchange never share a worker as long as there are enough.

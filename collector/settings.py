@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from socket import gethostname
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,8 +14,9 @@ from adapters import registry
 from adapters.errors import SymbolError
 from adapters.events import CHANNELS, Channel
 from adapters.symbols import is_pattern, parse
-from master.settings import ConfigError, Master, Section, Server
+from master.settings import ConfigError, Master, Section, Server, is_loopback
 from master.settings import load as load_model
+from master.tls import TlsError, trusting
 
 
 class Pairs(Section):
@@ -105,7 +107,7 @@ class Settings(BaseSettings):
 def load(source: Path | dict[str, Any], only: list[str] | None = None, **options: Any) -> Settings:
     """Read and check the configuration; `only` these exchanges are enabled. Raises ConfigError with every fault."""
     settings = load_model(Settings, source, **options)
-    faults = [*_faults(settings), *_unknown(settings, only or [])]
+    faults = [*_master_faults(settings.master), *_faults(settings), *_unknown(settings, only or [])]
     if faults:
         raise ConfigError(*faults)
     if only:
@@ -122,6 +124,19 @@ def _unknown(settings: Settings, only: list[str]) -> Iterator[str]:
     for name in only:
         if name not in configured:
             yield f"--exchange {name}: not in the configuration; there are {', '.join(configured)}"
+
+
+def _master_faults(master: Master) -> Iterator[str]:
+    url = urlsplit(master.url)
+    if url.scheme == "ws" and not is_loopback(url.hostname or "") and not master.allow_plaintext:
+        yield (
+            f"master.url: {master.url} is another machine, and nothing would be encrypted; use wss:// (with master.ca, if the "
+            "master's certificate is your own), or set master.allow_plaintext to true where the network itself is trusted"
+        )
+    try:
+        trusting(master.ca)
+    except TlsError as error:
+        yield f"master.ca: {error}"
 
 
 def _faults(settings: Settings) -> Iterator[str]:

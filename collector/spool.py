@@ -25,9 +25,10 @@ from time import time_ns
 import msgspec
 from msgspec import Struct
 
+from adapters.backfill import LastTrade
 from adapters.events import Event, Gap, Trade
 from master.log import logger
-from master.protocol import WINDOW, Batch, BatchError, Known, LastTrade, new_stream, pack, unpack
+from master.protocol import WINDOW, Batch, BatchError, Known, new_stream, pack, unpack
 from master.segments import Damage, SegmentWriter, path_of, scan, segments_in, sync_data
 
 log = logger("spool")

@@ -28,6 +28,8 @@ log = logger("supervisor")
 PULSE_WITHIN = 15.0
 """Seconds without a word after which a worker counts as hung, and is killed."""
 LAST_WORD_WITHIN = 1.0
+FIRST_PAUSE = 0.1
+"""Seconds within which a worker that ended is started again, the first time; doubled each time that it does not last."""
 MAX_REPORT = 16 << 20
 _PARENT_GONE = 70
 _PR_SET_PDEATHSIG = 1
@@ -92,7 +94,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the worker alive until `stop`; then let it drain, and end it."""
-        backoff = Backoff(Random(), base=0.2, cap=60.0)  # noqa: S311 (jitter)
+        backoff = Backoff(Random(), base=FIRST_PAUSE / 2, cap=60.0)  # noqa: S311 (jitter)
         while not stop.is_set():
             began = monotonic()
             code = await self._live(stop)

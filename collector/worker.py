@@ -6,16 +6,19 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from logging import DEBUG, INFO
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from adapters.backfill import Resume
 from collector.exchange import Exchange, ExchangeState, route_to
 from collector.master_pool import FencedError, MasterPool
 from collector.outbox import IN_MEMORY
@@ -27,6 +30,7 @@ from master.log import configure, logger
 log = logger("worker")
 
 REPORT_EVERY = 0.5
+_NOTHING: Mapping[str, Resume] = MappingProxyType({})
 DRAIN_WITHIN = 10.0
 MASTER_WITHIN = 2.0
 """Seconds that a new worker waits for the master's word on what is stored already; later it goes without."""
@@ -41,6 +45,7 @@ class Assignment(Struct, frozen=True):
     master_url: str
     master_key: str
     master_connections: int
+    master_ca: Path | None
     simulator: str | None
     debug: bool
     record_to: Path | None = None
@@ -89,14 +94,14 @@ async def running(
     plans: tuple[ExchangePlan, ...],
     sink: Sink,
     simulator: str | None,
-    missing_since: int | None = None,
+    resume: Mapping[str, Resume] = _NOTHING,
     record_to: Path | None = None,
 ) -> AsyncIterator[list[Exchange]]:
-    """Run these exchanges for as long as the context is open."""
+    """Run these exchanges for as long as the context is open. `resume`: where an earlier process ended, by exchange."""
     connector = aiohttp.TCPConnector(limit_per_host=8)
     async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "market-data-collector"}) as session:
         route = route_to(simulator)
-        exchanges = [Exchange(each, sink, session, route, missing_since, record_to) for each in plans]
+        exchanges = [Exchange(each, sink, session, route, resume.get(each.name), record_to) for each in plans]
         async with asyncio.TaskGroup() as tasks:
             started = [tasks.create_task(exchange.run()) for exchange in exchanges]
             try:
@@ -132,13 +137,15 @@ async def _collect(
     assignment: Assignment, pool: MasterPool, sending: asyncio.Task[None], stop: asyncio.Event, writer: asyncio.StreamWriter
 ) -> None:
     """Run the exchanges and report until `stop`; then hand over what is held. Raises FencedError."""
-    with suppress(TimeoutError):  # so that the first trades can tell what is missing before them
-        await asyncio.wait_for(asyncio.shield(pool.known), MASTER_WITHIN)
     stopping = asyncio.create_task(stop.wait())
-    collecting = running(
-        assignment.plan.exchanges, pool.outbox, assignment.simulator, assignment.missing_since, assignment.record_to
-    )
+    # A moment's patience, so that the first trades can tell what is missing before them.
+    either: list[asyncio.Future[Any]] = [pool.known, stopping, sending]
+    await asyncio.wait(either, timeout=MASTER_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+    resume = {plan.name: _resume(pool, plan.name, assignment.missing_since) for plan in assignment.plan.exchanges}
+    collecting = running(assignment.plan.exchanges, pool.outbox, assignment.simulator, resume, assignment.record_to)
     async with collecting as exchanges:
+        if not pool.known.done():
+            pool.known.add_done_callback(lambda _: _resume_late(pool, exchanges))
         while not stop.is_set():
             _report(writer, _state(assignment, exchanges, pool))
             await asyncio.wait([stopping, sending], timeout=REPORT_EVERY, return_when=asyncio.FIRST_COMPLETED)
@@ -151,6 +158,17 @@ async def _collect(
     _report(writer, replace(last, acked=dict(pool.outbox.acked_events), waiting=pool.outbox.held_events))
     with suppress(ConnectionError):
         await writer.drain()
+
+
+def _resume(pool: MasterPool, exchange: str, missing_since: int | None) -> Resume:
+    """Where the earlier process ended: at the newest event that its spool or the master has, else when it was last heard of."""
+    known = pool.known_of(exchange)
+    return Resume(known.since or missing_since, known.trades)
+
+
+def _resume_late(pool: MasterPool, exchanges: list[Exchange]) -> None:
+    for exchange in exchanges:
+        exchange.resumed(pool.known_of(exchange.name).trades)
 
 
 def _report(writer: asyncio.StreamWriter, state: WorkerState) -> None:
@@ -175,6 +193,7 @@ async def _pool(assignment: Assignment) -> MasterPool:
     own = next((each for each in spools if plan is not None and each.folder.name == assignment.plan.name), None)
     return MasterPool(
         *(assignment.master_url, assignment.master_key, assignment.plan.name, assignment.master_connections),
+        ca=assignment.master_ca,
         spool=own,
         adopted=tuple(each for each in spools if each is not own),
         quota=plan.max_bytes if plan is not None else IN_MEMORY,

@@ -1,6 +1,7 @@
-"""The door for collectors: logins, batches in order into the journal, acknowledgements of what is durable.
+"""Sessions of collectors: batches in order into the journal, acknowledgements of what is durable.
 
-A session is one WebSocket connection. What makes delivery right is in protocol.Receiver; this is its I/O, and the old wire.
+A session is one WebSocket connection that door.Door has let in. What makes delivery right is in protocol.Receiver; this is its
+I/O, and the old wire.
 """
 
 import asyncio
@@ -16,24 +17,22 @@ from msgspec.structs import replace
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from adapters.backfill import LastTrade
 from adapters.events import Event, Gap, Trade
-from master import auth, legacy
+from master import legacy
+from master.door import Door, Grant, address_of
 from master.journal import Journal, JournalError
 from master.log import logger
 from master.protocol import (
     MAX_BATCH,
-    Accepted,
     Batch,
     BatchError,
-    Challenge,
     Control,
     ControlError,
     Fenced,
     Hello,
     Hole,
     Known,
-    LastTrade,
-    Login,
     Mark,
     Receiver,
     Refused,
@@ -50,13 +49,11 @@ from master.segments import Scan
 
 log = logger("ingest")
 
-LOGIN_WITHIN = 5.0
 NAK_EVERY = 0.5
 JOURNAL_RETRY = 5.0
 MOST_PENDING = 64 << 20
 """Bytes taken and not yet durable above which no more is read."""
 SLOW_SECONDS = 0.25
-UNAUTHORISED = 4401
 FENCED = 4409
 POLICY = 1008
 TRY_LATER = 1013
@@ -137,13 +134,14 @@ class Session:
 class Ingest:
     """All sessions, the marks of all streams, and the way into the journal."""
 
-    def __init__(self, key: str, receiver: Receiver, dead_letters: Path, newest: Scan | None = None) -> None:
+    def __init__(self, door: Door, receiver: Receiver, dead_letters: Path, newest: Scan | None = None) -> None:
         self.stored = 0
         self.exchanges = tallies(newest)
-        self.refused: Counter[str] = Counter()
+        self.refused = door.refused
+        self.logins = door.logins
         self.sessions: set[Session] = set()
         self.trouble: str | None = None
-        self._key = key
+        self._door = door
         self._receiver = receiver
         self._dead_letters = dead_letters
         self._journal: Journal | None = None
@@ -201,45 +199,34 @@ class Ingest:
 
     async def serve(self, socket: ServerConnection) -> None:
         """One connection, from its login to its end."""
+        grant = await self._door.admit(socket)
+        if grant is None:
+            return
         try:
-            async with asyncio.timeout(LOGIN_WITHIN):
-                opening = auth.decode_opening(_text(await socket.recv()))
-                await self._log_in(socket, opening)
-            # Not an option of the library, but its documented field of the protocol: large frames are for those who logged in.
-            socket.protocol.max_message_size = MAX_BATCH
-            if opening.key is not None:
-                await self._serve_legacy(socket)
-            else:
-                await self._serve_collector(socket, opening.id)
-        except auth.LoginError as error:
-            self.refused["login"] += 1
-            log.warning("login refused", address=_address(socket), reason=str(error))
-            await self._refuse(socket, "login refused", code=UNAUTHORISED)
+            await self._serve_as(grant, socket)
         except ControlError as error:
             self.refused["protocol"] += 1
-            log.warning("session ended", address=_address(socket), reason=str(error))
+            log.warning("session ended", address=address_of(socket), reason=str(error))
             await self._refuse(socket, str(error), code=POLICY)
-        except TimeoutError:
-            self.refused["silent"] += 1
-            await socket.close(UNAUTHORISED, "no login in time")
         except FencedError as error:
             await self._end(socket, Fenced(error.boot), FENCED, "a newer boot is here")
         except (ConnectionClosed, JournalError):  # a journal that refuses has `_pause` end all sessions, with the reason
             pass
+        finally:
+            self._door.left(socket)
 
-    async def _log_in(self, socket: ServerConnection, opening: auth.Opening) -> None:
-        """Raises LoginError. An unknown role and a wrong key look the same from outside (wire.md, 4)."""
-        if opening.key is not None:
-            if not auth.is_same(opening.key, self._key) or opening.role != "collector":
-                raise auth.LoginError("wrong key or role (old form)")
+    async def _serve_as(self, grant: Grant, socket: ServerConnection) -> None:
+        """What a role may do; nothing else."""
+        if grant.role != "collector":
+            async for _ in socket:
+                raise ControlError(f"role {grant.role} sends nothing here")
             return
-        nonce = auth.new_nonce()
-        await socket.send(encode_control(Challenge(nonce)))
-        login = decode_control(await socket.recv())
-        is_right = isinstance(login, Login) and auth.is_same(login.proof, auth.proof(self._key, "client", opening, nonce))
-        if not is_right or opening.role != "collector":
-            raise auth.LoginError("wrong key or role")
-        await socket.send(encode_control(Accepted(auth.proof(self._key, "server", opening, nonce))))
+        # Not an option of the library, but its documented field of the protocol: large frames are for collectors.
+        socket.protocol.max_message_size = MAX_BATCH
+        if grant.method == "legacy":
+            await self._serve_legacy(socket)
+        else:
+            await self._serve_collector(socket, grant.id)
 
     async def _serve_collector(self, socket: ServerConnection, worker: str) -> None:
         journal = self._journal
@@ -413,7 +400,7 @@ class Ingest:
         self._own_seq = self._receiver.marks[self._own].durable
 
     async def _serve_legacy(self, socket: ServerConnection) -> None:
-        log.warning("a collector uses the old login, which sends the key in plain text", address=_address(socket))
+        log.warning("a collector uses the old login, which sends the key in plain text", address=address_of(socket))
         async for frame in socket:
             if self.trouble is not None:
                 await self._refuse(socket, self.trouble, retry=True)
@@ -422,7 +409,7 @@ class Ingest:
                 event = legacy.decode(frame, time_ns() // 1000)
             except legacy.LegacyError as error:
                 self.refused["legacy"] += 1
-                log.warning("unreadable frame", address=_address(socket), error=str(error)[:200])
+                log.warning("unreadable frame", address=address_of(socket), error=str(error)[:200])
                 continue
             if event is not None:
                 self.record([event])
@@ -432,13 +419,3 @@ def _lost(hole: Hole) -> Gap:
     now = time_ns() // 1000
     reason = f"no longer held by worker {hole.worker}: stream {hole.stream}"
     return Gap("", None, None, now, "delivery", reason, str(hole.first), str(hole.last), None, now)
-
-
-def _text(frame: str | bytes) -> str:
-    if isinstance(frame, bytes):
-        raise auth.LoginError("the first frame is no login")
-    return frame
-
-
-def _address(socket: ServerConnection) -> str:
-    return str(socket.remote_address[0]) if socket.remote_address else "?"

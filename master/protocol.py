@@ -16,6 +16,8 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
+from adapters.backfill import LastTrade
+
 VERSION = 1
 MAX_BATCH = 16 << 20
 """Bytes of the largest message either side sends or takes after login."""
@@ -128,14 +130,6 @@ class Hello(Struct, tag_field="op", tag="hello", omit_defaults=True):
     exchanges: list[str] = []
 
 
-class LastTrade(Struct, array_like=True, frozen=True, gc=False):
-    """The newest trade of a market that is known to be kept; times in microseconds UTC."""
-
-    id: str
-    timestamp: int | None
-    received: int
-
-
 class Known(Struct):
     """What is kept of an exchange: the receive time of its newest event, and the last trade of each symbol."""
 
@@ -194,7 +188,7 @@ def decode_control(text: str | bytes) -> Control:
     try:
         return _control.decode(text)
     except msgspec.MsgspecError as error:
-        raise ControlError(f"{error}: {text[:80]!r}") from error
+        raise ControlError(str(error)) from error  # without the text: it may be a login at the wrong place
 
 
 # The sender's end.

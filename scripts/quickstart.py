@@ -10,11 +10,11 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 from rich.console import Console
@@ -25,23 +25,24 @@ sys.path.insert(0, str(ROOT))
 
 from collector.table import Rates, render  # noqa: E402 (the project is run from its folder, not installed)
 
-Result = TypeVar("Result")
-
 REDRAW_EVERY = 0.5
 START_WITHIN = 30.0
 END_WITHIN = 30.0
+LAST_LINES = 20
+"""Of a program's log, shown where it ended by itself."""
+USUAL_PORTS = {"COLLECTOR_SERVER__PORT": 8766, "COLLECTOR_SERVER__HTTP_PORT": 8767, "COLLECTOR_MONITOR__PORT": 8768}
 _PR_SET_PDEATHSIG = 1
 
 
 class QuickstartError(Exception):
-    """One of the programs did not come up, or ended; where its log is."""
+    """The data directory cannot be used; or one of the programs did not come up, or ended: where its log is."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__)
-    parser.add_argument("--seconds", type=float, help="end by itself after so long (default: at Ctrl-C)")
-    parser.add_argument("--data", type=Path, default=ROOT / "data", help="where to keep data, key and logs (default: ./data)")
-    parser.add_argument("--config", type=Path, default=ROOT / "config.json")
+    parser.add_argument("--seconds", type=float, help="end by itself so long after all is up (default: at Ctrl-C)")
+    parser.add_argument("--data", type=_place, default=ROOT / "data", help="where to keep data, key and logs (default: ./data)")
+    parser.add_argument("--config", type=_place, default=ROOT / "config.json")
     parser.add_argument("--live", action="store_true", help="the real exchanges instead of the simulator")
     parser.add_argument("--rate", type=float, default=200, help="simulated events a second of each exchange (default: 200)")
     parser.add_argument("--json", action="store_true", help="one last line of JSON on standard output")
@@ -50,7 +51,7 @@ def main() -> int:
     try:
         outcome = asyncio.run(run(options, console))
     except QuickstartError as error:
-        console.print(f"[red]{error}[/]")
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     if options.json:
         print(json.dumps(outcome))
@@ -62,21 +63,26 @@ def main() -> int:
     return 0
 
 
+def _place(text: str) -> Path:
+    """Seen from where the user stands: the programs run in the project's folder."""
+    return Path(text).resolve()
+
+
 async def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Start everything, watch it, and end it in order: the collector first, so that all it has is acknowledged."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    if options.seconds is not None:
-        asyncio.get_running_loop().call_later(options.seconds, stop.set)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        programs = Programs(options, stack)
+        programs = Programs(options, stack, session)
         simulator = None if options.live else await programs.simulator()
         master, master_http = await programs.master()
         collector, monitor = await programs.collector(master, simulator)
         console.print(f"data: {options.data}   logs: {programs.logs}", highlight=False, soft_wrap=True)
         console.print(f"health: {monitor}/health (collector)   {master_http}/health (master)", highlight=False, soft_wrap=True)
+        if options.seconds is not None:
+            asyncio.get_running_loop().call_later(options.seconds, stop.set)
         await watch(session, monitor, master_http, programs, stop, console)
         final = await programs.end_collector(collector)
         stored = (await get(session, f"{master_http}/health"))["stored"]
@@ -101,13 +107,19 @@ def summary(final: dict[str, Any], stored: int) -> dict[str, Any]:
 class Programs:
     """The three programs, as a user would start them: each with its log in a file, none of them living longer than this one."""
 
-    def __init__(self, options: argparse.Namespace, stack: AsyncExitStack) -> None:
+    def __init__(self, options: argparse.Namespace, stack: AsyncExitStack, session: aiohttp.ClientSession) -> None:
+        """Raises QuickstartError."""
         self.logs: Path = options.data / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
         self._options = options
         self._stack = stack
-        self._running: dict[str, Process] = {}
-        self._environment = os.environ | {"COLLECTOR_MASTER__KEY": self._key(), "PYTHONUNBUFFERED": "1"}
+        self._session = session
+        self._running: dict[str, tuple[Process, int]] = {}
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            key = self._key()
+        except OSError as error:
+            raise QuickstartError(f"{error.filename}: {error.strerror}; --data names another directory") from error
+        self._environment = os.environ | {"COLLECTOR_MASTER__KEY": key, "PYTHONUNBUFFERED": "1"}
 
     def _key(self) -> str:
         """The key that collector and master share, made once for this data directory."""
@@ -129,59 +141,77 @@ class Programs:
             start_new_session=True,  # Ctrl-C is for this program, which ends the others in order
             preexec_fn=_end_with_parent,
         )
-        self._running[name] = process
+        self._running[name] = (process, log.tell())
         self._stack.push_async_callback(self._end, process)
         return process
 
     async def simulator(self) -> str:
         process = await self._start("simulator", "--port", "0", "--rate", str(self._options.rate))
         assert process.stdout is not None
-        line = await self._within(process.stdout.readline(), "simulator")
-        if not line:
-            await process.wait()
-            self.check()
+        async with self._coming_up("simulator"):
+            line = await process.stdout.readline()
+            if not line:
+                await process.wait()
+                self.check()
         return str(json.loads(line)["url"])
 
     async def master(self) -> tuple[str, str]:
         """Its WebSocket and HTTP addresses."""
         announced = self._options.data / "master.json"
         announced.unlink(missing_ok=True)
-        ports = {"COLLECTOR_SERVER__PORT": free_port(8766), "COLLECTOR_SERVER__HTTP_PORT": free_port(8767)}
+        ports = {name: free_port(name) for name in ("COLLECTOR_SERVER__PORT", "COLLECTOR_SERVER__HTTP_PORT")}
         await self._start("master", *self._config, "--data", str(self._options.data), **ports)
-        while not announced.exists():
-            await self._within(asyncio.sleep(0.05), "master")
+        async with self._coming_up("master"):
+            while not announced.exists():
+                self.check()
+                await asyncio.sleep(0.05)
         found = json.loads(announced.read_text())
         return f"ws://127.0.0.1:{found['port']}", f"http://127.0.0.1:{found['http_port']}"
 
     async def collector(self, master: str, simulator: str | None) -> tuple[Process, str]:
         """The process, and its HTTP address."""
-        port = free_port(8768)
+        port = free_port("COLLECTOR_MONITOR__PORT")
         settings: dict[str, str | int] = {"COLLECTOR_MASTER__URL": master, "COLLECTOR_MONITOR__PORT": port}
         arguments = ("--simulator", simulator) if simulator else ()
-        return await self._start("collector", *self._config, *arguments, **settings), f"http://127.0.0.1:{port}"
+        process, monitor = await self._start("collector", *self._config, *arguments, **settings), f"http://127.0.0.1:{port}"
+        async with self._coming_up("collector"):
+            while not await self._has_workers(monitor):
+                self.check()
+                await asyncio.sleep(0.05)
+        return process, monitor
+
+    async def _has_workers(self, monitor: str) -> bool:
+        """Whether all of them have begun: from then on a collector that is told to end says what it did."""
+        try:
+            health = await get(self._session, f"{monitor}/health")
+        except aiohttp.ClientError:
+            return False
+        return all(worker["up"] for worker in health["workers"])
 
     @property
     def _config(self) -> tuple[str, str]:
         return "--config", str(self._options.config)
 
-    async def _within(self, waiting: Coroutine[Any, Any, Result], name: str) -> Result:
-        """Raises QuickstartError where a program has ended, or is not up in time."""
-        self.check()
+    @asynccontextmanager
+    async def _coming_up(self, name: str) -> AsyncIterator[None]:
+        """Raises QuickstartError where a program is not up in time."""
         try:
-            return await asyncio.wait_for(waiting, START_WITHIN)
+            async with asyncio.timeout(START_WITHIN):
+                yield
         except TimeoutError as error:
             raise QuickstartError(f"{name} does not come up; see {self.logs / name}.log") from error
 
     def check(self) -> None:
         """Raises QuickstartError where a program has ended by itself."""
-        for name, process in self._running.items():
+        for name, (process, begin) in self._running.items():
             if process.returncode is not None:
                 log = self.logs / f"{name}.log"
-                last = log.read_text(errors="replace").strip().splitlines()[-3:]
+                last = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines()[-LAST_LINES:]
                 raise QuickstartError("\n".join((f"{name} ended with code {process.returncode}; see {log}", *last)))
 
     async def end_collector(self, collector: Process) -> dict[str, Any]:
         """Let it drain: its last word, the JSON line on its standard output."""
+        self.check()
         self._running.clear()
         collector.terminate()
         output, _ = await asyncio.wait_for(collector.communicate(), END_WITHIN)
@@ -236,9 +266,9 @@ async def get(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
         return report
 
 
-def free_port(preferred: int) -> int:
-    """The usual port if nobody has it, else one that the system chooses."""
-    for port in (preferred, 0):
+def free_port(name: str) -> int:
+    """The port that the environment names, or the usual one; where somebody has it, one that the system chooses."""
+    for port in (int(os.environ.get(name, USUAL_PORTS[name])), 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -109,6 +109,12 @@ def test_importing_every_adapter_loads_nothing_that_could_reach_a_network() -> N
     assert subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT).stdout == "[]\n"
 
 
+def test_a_worker_process_loads_nothing_that_it_has_no_use_for() -> None:
+    program = "import sys, collector.supervisor\nprint(sorted({'duckdb', 'pyarrow', 'pydantic'} & sys.modules.keys()))"
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT).stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     ("source", "found"),
     [

@@ -13,7 +13,7 @@ from collector import limits
 from collector import outbox as outbox_module
 from collector.master_pool import MasterPool
 from collector.pending import Pressure
-from master import auth
+from master import auth, guard, keys
 from master.protocol import (
     MAX_BATCH,
     Accepted,
@@ -291,6 +291,43 @@ class TestTrouble:
         assert reasons(said) == [f"{master.url} refuses: login refused"]
         assert "canary" not in repr(said)
 
+    async def test_an_address_that_has_to_wait_waits_and_then_gets_in(
+        self, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Behind one address there are others, who had a wrong key."""
+        monkeypatch.setattr(guard, "BURST", 3)
+        with logs() as said:
+            async with running(data) as master:
+                async with pool(master.url, key="canary", connections=5):
+                    await until(lambda: "too many failed logins; the address has to wait" in events(said))
+                refused_before = events(said).count("login refused")
+                async with pool(master.url) as one:
+                    await until(lambda: one.live == 3)
+                    assert any("too many failed logins from this address" in reason for reason in reasons(said))
+                assert events(said).count("login refused") == refused_before
+                assert (await master.health())["refused"]["throttled"] <= 8, "each asks once, and waits as it was told"
+
+    async def test_refused_it_never_shows_its_key(self) -> None:
+        """Whatever answers there, it never falls back to the form that sends the key."""
+        heard: list[str | bytes] = []
+
+        async def refuse(socket: ServerConnection) -> None:
+            heard.append(await socket.recv())
+            await socket.send(encode_control(Refused("login refused", retry=False)))
+            await socket.close(4401)
+
+        async with listening(refuse) as url, pool(url, key="canary", connections=1):
+            await until(lambda: len(heard) >= 5)
+        assert all(str(frame).startswith("v=1&role=collector&id=host-0&nonce=") for frame in heard)
+        assert "canary" not in repr(heard)
+
+    async def test_a_key_of_a_ring(self, data: Path) -> None:
+        made = keys.make(keys.file_in(data), "collector")
+        async with running(data) as master, pool(master.url, key=auth.join_key(made.id, made.key)) as one:
+            Source(one).tell(10)
+            assert await one.outbox.drain(5.0)
+        assert sorted(ids(data)) == list(range(1, 11))
+
     async def test_nobody_there_and_then_somebody(self, data: Path) -> None:
         async with running(data) as master:
             port = master.port
@@ -304,6 +341,24 @@ class TestTrouble:
         assert first["event"] == "no master"
         assert first["reason"].endswith("is the master running?")
         assert [line["event"] for line in rest][:1] == ["connected to the master"]
+
+    async def test_a_reason_that_is_told_in_several_ways(self) -> None:
+        """A master whose disk is full says so in a message, in the close, or in both, as it comes."""
+        attempts = 0
+
+        async def full(socket: ServerConnection) -> None:
+            nonlocal attempts
+            await socket.recv()
+            attempts += 1
+            if attempts % 2:
+                await socket.send(encode_control(Refused("disk full", retry=True, after=1.0)))
+            await socket.close(1013, "disk full")
+
+        with logs() as said:
+            async with listening(full) as url, pool(url, connections=2):
+                await until(lambda: attempts >= 8, "several attempts of both kinds")
+        assert len(reasons(said)) == len(set(reasons(said))) == 2
+        assert all("disk full" in reason for reason in reasons(said))
 
     async def test_a_port_of_something_else(self) -> None:
         async def speaks_no_websocket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

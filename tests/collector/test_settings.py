@@ -126,11 +126,14 @@ class TestFaults:
                 "exchanges[0].chunking.trades_per_connection: binance takes at most ",
             ),
             (with_exchange(chunking={"tickers_per_connection": 0}), "exchanges[0].chunking.tickers_per_connection: "),
-            (with_exchange(url="https://x"), "exchanges[0].url: string should match pattern"),
+            (with_exchange(url="https://x"), "exchanges[0].url: should begin with ws:// or wss://, not 'https://x'"),
             (with_exchange(workers=0), "exchanges[0].workers: "),
             ({**EXAMPLE, "workers": 0}, "workers: "),
-            ({**EXAMPLE, "exchanges": {}}, "exchanges: "),
-            ({**EXAMPLE, "exchanges": [7]}, "exchanges[0]: "),
+            ({**EXAMPLE, "exchanges": {}}, "exchanges: a list [...] is expected"),
+            ({**EXAMPLE, "exchanges": [7]}, "exchanges[0]: an object {...} is expected, not 7"),
+            ({**EXAMPLE, "master": "x"}, "master: an object {...} is expected"),
+            ({**EXAMPLE, "master": {"key": ""}}, "master.key: should not be empty"),
+            (with_exchange(name=7), "exchanges[0].name: a text is expected, not 7"),
             ({**EXAMPLE, "debug": {"verbose": True}}, "debug.verbose: unknown key; known here: raw, log"),
             ({**EXAMPLE, "server": {"port": -1}}, "server.port: "),
             ({**EXAMPLE, "monitor": {"port": "x"}}, "monitor.port: "),
@@ -176,6 +179,25 @@ class TestFaults:
         assert all(": " in line for line in lines)
 
 
+class TestMaster:
+    """Nothing crosses a network in plain text that nobody has asked for."""
+
+    @pytest.mark.parametrize("url", ["ws://10.0.0.5:8766", "ws://master:8766", "ws://[2001:db8::1]:8766"])
+    def test_plain_text_to_another_machine(self, url: str) -> None:
+        (line,) = faults({**EXAMPLE, "master": {"url": url}})
+        assert line.startswith(f"master.url: {url} is another machine")
+        assert all(way in line for way in ("wss://", "master.ca", "master.allow_plaintext"))
+        assert load({**EXAMPLE, "master": {"url": url, "allow_plaintext": True}}).master.url == url
+
+    @pytest.mark.parametrize("url", ["wss://master:8766", "ws://localhost:1", "ws://127.0.0.9:1", "ws://[::1]:1"])
+    def test_what_nobody_can_overhear(self, url: str) -> None:
+        assert load({**EXAMPLE, "master": {"url": url}}).master.url == url
+
+    def test_an_authority_that_is_not_there_is_found_before_anything_starts(self, tmp_path: Path) -> None:
+        (line,) = faults({**EXAMPLE, "master": {"url": "wss://master:8766", "ca": str(tmp_path / "none.pem")}})
+        assert line == f"master.ca: {tmp_path / 'none.pem'}: No such file or directory"
+
+
 class TestSources:
     def test_environment_and_secret_files_before_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(master_settings, "SECRETS", tmp_path)
@@ -190,6 +212,13 @@ class TestSources:
         monkeypatch.setenv("COLLECTOR_MASTER__KAY", CANARY)
         (line,) = faults(EXAMPLE)
         assert line.startswith("master.kay: unknown key")
+        assert CANARY not in line
+
+    def test_a_section_in_the_environment_that_is_no_section(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLLECTOR_MASTER", CANARY)
+        (line,) = faults(EXAMPLE)
+        assert line.startswith("environment: ")
+        assert "COLLECTOR_MASTER__KEY" in line
         assert CANARY not in line
 
     def test_the_environment_of_other_programs_is_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from master.lake import connect
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 KEY = "canary-4f1d7c0e"
@@ -43,7 +43,7 @@ class Program:
             self.process.send_signal(how)
         output, _ = await asyncio.wait_for(self.process.communicate(), 30)
         assert self.process.returncode is not None
-        return self.process.returncode, output.decode()
+        return self.process.returncode, (output or b"").decode()
 
 
 class Stage:
@@ -57,15 +57,15 @@ class Stage:
         self._session: aiohttp.ClientSession | None = None
         self._logs = 0
 
-    async def start(self, *arguments: str, **settings: str | int) -> Program:
-        """`python -m <arguments>`, settings as environment."""
+    async def start(self, *arguments: str, output: int = PIPE, **settings: str | int) -> Program:
+        """`python -m <arguments>`, settings as environment; `output`: the file descriptor that is its standard output."""
         self._logs += 1
         log = self.folder / f"{self._logs}-{arguments[0]}.log"
         usual = {"COLLECTOR_MASTER__KEY": KEY, "COLLECTOR_SERVER__DATA": str(self.data)} | self._environment
         environment = os.environ | usual | {name: str(value) for name, value in settings.items()}
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", *arguments), cwd=ROOT, env=environment, stdout=PIPE, stderr=errors
+                *(sys.executable, "-m", *arguments), cwd=ROOT, env=environment, stdout=output, stderr=errors
             )
         program = Program(process, log)
         self._stack.push_async_callback(self._kill, process)
@@ -107,11 +107,11 @@ class Stage:
 
     async def collector(self, config: str, simulator: str, master_port: int) -> tuple[Program, str]:
         """A collector, and the address of its health."""
-        settings: dict[str, str | int] = {
-            "COLLECTOR_MASTER__URL": f"ws://127.0.0.1:{master_port}",
-            "COLLECTOR_MONITOR__PORT": 0,
-        }
-        program = await self.start("collector", "--config", config, "--simulator", simulator, **settings)
+        program = await self.start(
+            *("collector", "--config", config, "--simulator", simulator),
+            COLLECTOR_MASTER__URL=f"ws://127.0.0.1:{master_port}",
+            COLLECTOR_MONITOR__PORT=0,
+        )
         await until(lambda: program.logged("collecting") or program.process.returncode is not None, "the collector is up")
         assert program.process.returncode is None, program.log.read_text()
         return program, str(program.logged("collecting")[0]["monitor"])
@@ -125,7 +125,7 @@ class Stage:
 
     async def until_health(self, url: str, is_so: Any, what: str) -> dict[str, Any]:
         """Ask until the health is as it should be."""
-        deadline = asyncio.get_running_loop().time() + 20
+        deadline = asyncio.get_running_loop().time() + PATIENCE
         while True:
             health = await self.get(f"{url}/health")
             if is_so(health):

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import select
 import signal
 from contextlib import aclosing
 from decimal import Decimal
@@ -84,6 +86,19 @@ async def test_a_wrong_configuration_is_a_line_for_each_fault(tmp_path: Path, co
             assert wanted in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--live"], "--live goes with --check"),
+        (["--simulator", "here:9000"], "--simulator: must be an address such as http://127.0.0.1:9000, not 'here:9000'"),
+    ],
+)
+async def test_options_that_make_no_sense(tmp_path: Path, arguments: list[str], line: str) -> None:
+    async with stage(tmp_path) as on:
+        program = await on.start("collector", *arguments)
+        assert (await program.process.wait(), line in program.log.read_text()) == (2, True)
+
+
 async def test_the_demo_writes_one_event_a_line_into_a_pipe(tmp_path: Path) -> None:
     async with stage(tmp_path) as on:
         _, address = await on.simulator("--exchange", "binance")
@@ -95,6 +110,32 @@ async def test_the_demo_writes_one_event_a_line_into_a_pipe(tmp_path: Path) -> N
             while seen < {"trade", "book", "ticker"}:
                 seen.add(json.loads(await program.process.stdout.readline())["type"])
         assert (await program.end(signal.SIGINT))[0] == 0
+
+
+async def test_the_demo_ends_with_its_reader(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    async with stage(tmp_path) as on:
+        _, address = await on.simulator("--exchange", "binance")
+        config = on.config({"binance": BINANCE})
+        program = await on.start("collector", "--config", config, "--demo", "--simulator", address, output=writer)
+        os.close(writer)
+        assert (await asyncio.to_thread(os.read, reader, 100)).startswith(b'{"type":"status","exchange":"binance"')
+        os.close(reader)
+        async with asyncio.timeout(20):
+            assert await program.process.wait() == 0
+        assert program.log.read_text() == ""
+
+
+async def test_a_reader_that_takes_nothing_does_not_keep_the_demo_from_its_end(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    async with stage(tmp_path) as on:
+        _, address = await on.simulator("--exchange", "binance", "--rate", "3000")
+        config = on.config({"binance": BINANCE})
+        program = await on.start("collector", "--config", config, "--demo", "--simulator", address, output=writer)
+        await until(lambda: not select.select([], [writer], [], 0)[1], "the pipe is full")
+        assert (await program.end())[0] == 0
+    os.close(reader)
+    os.close(writer)
 
 
 async def test_another_program_gets_events_as_an_iterator() -> None:

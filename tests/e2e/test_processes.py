@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from collector.supervisor import FIRST_PAUSE
 from tests.e2e.programs import KEY, Stage, is_alive, stage
 from tests.waiting import until
 
@@ -16,8 +17,6 @@ EXCHANGES = {
     "binance": {"trades": ["BTC/USDT", "ETH/USDT", "SOL/USDT"], "orderbooks": ["BTC/USDT"], "tickers": ["BTC/USDT"]},
     "kraken": {"trades": ["BTC/USD", "ETH/USD"], "orderbooks": ["BTC/USD", "ETH/USD"]},
 }
-HEALED_WITHIN = 4.0
-"""Seconds; two where the machine is not shared with the rest of the suite."""
 
 
 def is_whole(health: dict[str, Any]) -> bool:
@@ -71,7 +70,9 @@ async def test_sigterm_drains_and_every_count_agrees(tmp_path: Path) -> None:
 
 async def test_a_killed_worker_is_back_at_once_and_its_absence_is_a_gap(tmp_path: Path) -> None:
     async with stage(tmp_path) as on:
+        began = monotonic()
         _, collector, monitor, _ = await everything(on)
+        start = monotonic() - began
         health = await on.until_health(monitor, lambda health: health["acked"] > 100, "events are acknowledged")
         victim = health["workers"][0]["pid"]
         os.kill(victim, signal.SIGKILL)
@@ -81,7 +82,10 @@ async def test_a_killed_worker_is_back_at_once_and_its_absence_is_a_gap(tmp_path
             lambda health: health["workers"][0]["pid"] not in (victim, None) and is_whole(health),
             "the worker is back",
         )
-        assert monotonic() - killed < HEALED_WITHIN
+        assert monotonic() - killed < start, (
+            "sooner than all was at first, however busy the machine (two seconds on an idle one)"
+        )
+        assert collector.logged("worker ended; will be restarted")[0]["pause"] <= FIRST_PAUSE
         assert (await collector.end())[0] == 0
         restarted = on.rows("SELECT DISTINCT channel FROM gaps WHERE reason = 'collector restarted'")
         assert {channel for (channel,) in restarted} >= {"trades"}
@@ -134,13 +138,12 @@ async def test_a_wrong_key_is_said_once_with_what_to_do(tmp_path: Path) -> None:
     async with stage(tmp_path) as on:
         _, address = await on.simulator("--exchange", "binance")
         _, ports = await on.master()
-        settings: dict[str, str | int] = {
-            "COLLECTOR_MASTER__URL": f"ws://127.0.0.1:{ports['port']}",
-            "COLLECTOR_MONITOR__PORT": 0,
-            "COLLECTOR_MASTER__KEY": "another",
-        }
-        config = on.config({"binance": EXCHANGES["binance"]})
-        collector = await on.start("collector", "--config", config, "--simulator", address, **settings)
+        collector = await on.start(
+            *("collector", "--config", on.config({"binance": EXCHANGES["binance"]}), "--simulator", address),
+            COLLECTOR_MASTER__URL=f"ws://127.0.0.1:{ports['port']}",
+            COLLECTOR_MONITOR__PORT=0,
+            COLLECTOR_MASTER__KEY="another",
+        )
         await until(lambda: collector.logged("no master"), "the refusal is said")
         monitor = str(collector.logged("collecting")[0]["monitor"])
         await on.until_health(monitor, lambda health: health["waiting"] > 0, "events wait")
