@@ -125,10 +125,10 @@ class Outbox(Listener):
     # Streams ------------------------------------------------------------------------------------------------------------
 
     def _take_over(self, spool: Spool) -> None:
-        """What an earlier life left goes first, and what became of its disk is told."""
+        """What earlier lives left goes first, in their order."""
         told = spool.told
-        left = [Stream(index, Sender(hold, hold.stream), told[hold.stream]) for index, hold in enumerate(spool.left)]
-        if left:
+        for life in spool.left:
+            left = [Stream(index, Sender(hold, hold.stream), told[hold.stream]) for index, hold in enumerate(life)]
             self.backlog.append(left)
 
     @staticmethod

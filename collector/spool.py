@@ -172,8 +172,8 @@ class Listener:
 
 
 class Spool:
-    """The folder of one worker. Opening it reads what an earlier life left: `left`, its streams, in `told` whose events each of
-    their batches holds, in `known` what it told of each exchange; `damage`, what could not be read, as events to be sent.
+    """The folder of one worker. Opening it reads what earlier lives left: in `left` the streams of each, in `told` whose events
+    each of their batches holds, in `known` what was told of each exchange; `damage`, what could not be read, as events to send.
     Every life writes to streams of its own, so that no number can ever be given twice, whatever became of the disk.
     `trouble`: why nothing can be written now.
     """
@@ -181,7 +181,7 @@ class Spool:
     def __init__(self, folder: Path, fsync_seconds: float = 0.5) -> None:
         """Raises SpoolError. `fsync_seconds` 0: a batch may be sent only when it is durable."""
         self.folder = folder
-        self.left: list[SpoolHold] = []
+        self.left: list[list[SpoolHold]] = []
         self.told: dict[bytes, deque[Counter[str]]] = {}
         self.known: dict[str, Known] = {}
         self.damage: list[Event] = []
@@ -228,15 +228,19 @@ class Spool:
 
     def _recover(self) -> None:
         holds: dict[bytes, SpoolHold] = {}
+        lives: dict[int, list[SpoolHold]] = {}
         for path in segments_in(self.folder):
             self._number = self._newest = int(path.stem)
             found = scan(path.read_bytes(), self._number)
-            for stream, newest in found.marks.items():
+            known = set(holds)
+            for stream, newest in found.marks.items():  # all of the life that wrote it: a new one is a new life's
                 self._begin_at(holds, stream, newest + 1)
             for batch, offset in zip(found.batches, found.offsets, strict=True):
                 self._find(self._begin_at(holds, batch.stream, batch.seq), batch, offset)
             self.damage += (_as_gap(path, each) for each in found.damage)
-        self.left = [hold for hold in holds.values() if hold.events]
+            lives[self._number] = [hold for stream, hold in holds.items() if stream not in known]
+        left = ([hold for hold in life if hold.events] for life in lives.values())
+        self.left = [life for life in left if life]
 
     def _begin_at(self, holds: dict[bytes, SpoolHold], stream: bytes, seq: int) -> SpoolHold:
         """The hold of a stream that goes on at `seq`. What should stand before it and does not is lost: a gap takes its place

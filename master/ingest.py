@@ -145,7 +145,7 @@ class Ingest:
         self._receiver = receiver
         self._dead_letters = dead_letters
         self._journal: Journal | None = None
-        self._sender_of: dict[bytes, Session] = {}
+        self._carriers: dict[bytes, set[Session]] = {}
         self._own = new_stream()
         self._own_seq = 0
         self._own_events: list[Event] = []
@@ -186,8 +186,7 @@ class Ingest:
             self.stored += batch.count
             if batch.stream == self._own:
                 self._own_held.pop(batch.seq, None)
-            session = self._sender_of.get(batch.stream)
-            if session is not None:
+            for session in self._carriers.get(batch.stream, ()):
                 session.owe(batch.stream)
 
     async def close(self) -> None:
@@ -252,8 +251,14 @@ class Ingest:
         finally:
             acknowledging.cancel()
             await asyncio.gather(acknowledging, return_exceptions=True)
-            self.sessions.discard(session)
-            self._sender_of = {stream: each for stream, each in self._sender_of.items() if each is not session}
+            self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        self.sessions.discard(session)
+        for stream, carriers in list(self._carriers.items()):
+            carriers.discard(session)
+            if not carriers:
+                del self._carriers[stream]
 
     async def _hello(self, session: Session, message: Control) -> None:
         if not isinstance(message, Hello):
@@ -297,7 +302,8 @@ class Ingest:
             await self._damaged(session, frame, error)
             return
         verdict = self._receiver.take(batch)
-        self._sender_of[batch.stream] = session
+        # Also of a batch that came twice: which of its carriers is dead, and which waits to hear, is not known here.
+        self._carriers.setdefault(batch.stream, set()).add(session)
         if verdict is Verdict.TAKE:
             self._append(batch)
         elif verdict is Verdict.KNOWN:

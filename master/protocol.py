@@ -273,13 +273,15 @@ class MemoryHold:
 class Sender:
     """One stream: numbers its batches, holds them until they are acknowledged, and says which is to be sent next (5).
 
-    It is attached to at most one session at a time. Without one it only numbers and holds.
+    It is attached to at most one session at a time. Without one it only numbers and holds. A hold that is not new is that of an
+    earlier life, which may have sent more than its disk has kept.
     """
 
     def __init__(self, hold: Hold, stream: bytes | None = None, window: int = WINDOW) -> None:
         self.stream = stream or new_stream()
         self.name = self.stream.hex()
         self.hold = hold
+        self._is_of_earlier_life = hold.newest > 0
         self._window = window
         self._next: int | None = None
 
@@ -317,9 +319,9 @@ class Sender:
 
     def acked(self, through: int) -> Sequence[Held]:
         """Everything up to `through` is durable: returns what was let go. More than was ever sent is refused."""
-        if through > self.hold.newest:
+        if through > self.hold.newest and not self._is_of_earlier_life:
             raise ControlError(f"{through} acknowledged, {self.hold.newest} sent")
-        released = self.hold.release(through)
+        released = self.hold.release(min(through, self.hold.newest))
         if self._next is not None:
             self._next = max(self._next, self.hold.oldest)
         return released

@@ -49,9 +49,10 @@ class Program:
 class Stage:
     """Starts programs in a folder, and ends whatever still runs when the test is over."""
 
-    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, stack: AsyncExitStack, **environment: str) -> None:
         self.folder = folder
         self.data = folder / "data"
+        self._environment = environment
         self._stack = stack
         self._session: aiohttp.ClientSession | None = None
         self._logs = 0
@@ -60,7 +61,7 @@ class Stage:
         """`python -m <arguments>`, settings as environment; `output`: the file descriptor that is its standard output."""
         self._logs += 1
         log = self.folder / f"{self._logs}-{arguments[0]}.log"
-        usual = {"COLLECTOR_MASTER__KEY": KEY, "COLLECTOR_SERVER__DATA": str(self.data)}
+        usual = {"COLLECTOR_MASTER__KEY": KEY, "COLLECTOR_SERVER__DATA": str(self.data)} | self._environment
         environment = os.environ | usual | {name: str(value) for name, value in settings.items()}
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(

@@ -275,6 +275,17 @@ class TestStream:
             await other.acked(STREAM, 2)
         assert ids(data) == [1, 2]
 
+    async def test_a_late_copy_from_an_old_connection_takes_no_acknowledgement_away(self, disk: Disk, master: Address) -> None:
+        """The old connection is dead for the collector, and the master does not know."""
+        async with collector(master, STREAM) as old, collector(master, STREAM) as new:
+            disk.may_sync.clear()
+            await new.send(batch(1))
+            await told(master, lambda health: health["exchanges"].get("kraken", {}).get("trade") == 1)
+            await old.send(batch(1))
+            assert await old.hear(Ack) == Ack({STREAM.hex(): 0})
+            disk.may_sync.set()
+            await new.acked(STREAM, 1)
+
     async def test_hello_may_be_said_again(self, master: Address) -> None:
         async with collector(master, STREAM) as one:
             assert await one.hello(STREAM, OTHER) == {STREAM: 0, OTHER: 0}

@@ -1,0 +1,175 @@
+"""Real programs that are killed, cut off and out of room: everything is stored once and in order, or a gap names it."""
+
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.e2e.programs import ROOT
+from tests.faults.oracle import Verdict
+from tests.faults.proxy import Corrupting, Cutting, Delaying, Slicing, Swallowing, Throttling
+from tests.faults.scene import Scene, is_well, scene
+from tests.waiting import until
+
+MARKETS, RATE = 20, 2000
+
+
+async def more_acked(on: Scene, than: int) -> None:
+    await on.until(lambda _: on.acked > than + RATE // 4, "it goes on")
+
+
+def all_of_it(verdict: Verdict, on: Scene) -> None:
+    """Nobody died, so that not even a gap is excused."""
+    assert verdict.is_good, list(verdict.complaints(on.tape))
+    assert verdict.gaps == 0
+    assert verdict.stored == verdict.issued > RATE
+    assert verdict.acked == verdict.records
+
+
+async def test_five_kills_of_the_soak(tmp_path: Path) -> None:
+    options = ("--seconds", "12", "--rate", str(RATE), "--markets", str(MARKETS), "--kills", "5", "--seed", "4", "--json")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "scripts/soak.py", *options, "--data", str(tmp_path)), cwd=ROOT, stdout=PIPE, stderr=PIPE
+    )
+    output, said = await process.communicate()
+    last = json.loads(output.splitlines()[-1])
+    assert process.returncode == 0, said.decode()
+    assert list(last) == ["issued", "acked", "stored", "lost", "doubled", "reordered", "gaps", "kills", "rss_growth_mb"]
+    assert last["kills"] == 5
+    assert last["issued"] == last["stored"] + last["gaps"]
+
+
+# Networks -----------------------------------------------------------------------------------------------------------------
+
+
+async def cut(on: Scene) -> None:
+    before = on.line.accepted
+    on.line.up = Cutting(50_000)
+    await until(lambda: on.line.accepted > before + 5, "connections are cut, and made again")
+
+
+async def swallow(on: Scene) -> None:
+    on.line.up = on.line.down = Swallowing()
+    await on.until(lambda health: health["waiting"] > RATE // 2, "events wait")
+
+
+async def refuse(on: Scene) -> None:
+    on.line.refuse()
+    on.line.reset()
+    await on.until(lambda health: not any(each["master_connections"] for each in health["workers"]), "nobody gets through")
+
+
+async def throttle(on: Scene) -> None:
+    on.line.up = Throttling(10_000)
+    await on.until(lambda health: health["waiting"] > RATE // 2, "events wait")
+
+
+async def acknowledge_late(on: Scene) -> None:
+    """As a master does whose disk takes its time to sync."""
+    on.line.down = Delaying(0.5)
+    await on.until(lambda health: health["waiting"] > RATE // 4, "events wait")
+
+
+async def slice_up(on: Scene) -> None:
+    before = on.acked
+    on.line.up = on.line.down = Slicing(100)
+    await more_acked(on, before)
+
+
+async def corrupt(on: Scene) -> None:
+    on.line.up = corrupting = Corrupting(Random(1), 0.2)
+    await until(lambda: corrupting.struck > 20, "bits flip")
+
+
+async def test_a_bad_network_loses_nothing(tmp_path: Path) -> None:
+    async with scene(tmp_path, MARKETS, RATE) as on:
+        await on.until(is_well, "everything is connected")
+        for fault in (cut, swallow, refuse, throttle, acknowledge_late, slice_up, corrupt):
+            await fault(on)
+            before = on.acked
+            await on.line.heal()
+            await more_acked(on, before)
+        all_of_it(await on.finish(), on)
+
+
+# Disks --------------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], check=False, capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"a disk of its own needs the right to mount one: {mounted.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def fill(file: Path) -> None:
+    with suppress(OSError), file.open("wb", buffering=0) as taking:
+        while True:
+            taking.write(bytes(4096))
+
+
+async def no_room(on: Scene) -> None:
+    """Whatever takes the room, the master says so once, and takes nothing that it cannot keep."""
+    await on.until(lambda health: health["waiting"] > RATE // 2, "events wait")
+    assert len(on.master.logged("cannot write; nothing is acknowledged until there is room")) == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts as Linux does")
+async def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "data"):
+        async with scene(tmp_path, MARKETS, RATE, environment={"COLLECTOR_SERVER__SEGMENT_MB": "64"}) as on:
+            await on.until(is_well, "everything is connected")
+            other = on.on.data / "another program's"
+            fill(other)
+            await no_room(on)
+            other.unlink()
+            all_of_it(await on.finish(), on)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process need Linux")
+async def test_a_limit_on_file_sizes_loses_nothing(tmp_path: Path) -> None:
+    async with scene(tmp_path, MARKETS, RATE) as on:
+        await on.until(is_well, "everything is connected")
+        unlimited = resource.prlimit(on.master.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(on.master.pid, resource.RLIMIT_FSIZE, (100_000, unlimited[1]))
+        await no_room(on)
+        resource.prlimit(on.master.pid, resource.RLIMIT_FSIZE, unlimited)
+        all_of_it(await on.finish(), on)
+
+
+# Clocks -------------------------------------------------------------------------------------------------------------------
+
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="needs libfaketime (Debian: apt-get install faketime)")
+async def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    faked = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    async with scene(tmp_path, MARKETS, RATE, environment=faked) as on:
+        for jump in ("+3h", "-3h", "+0"):
+            await more_acked(on, on.acked)
+            clock.write_text(jump)
+        await more_acked(on, on.acked)
+        all_of_it(await on.finish(), on)
+        days = on.on.rows("SELECT count(DISTINCT date_trunc('hour', received)) FROM trades")[0][0]
+        assert days >= 3, "the clock did jump"
