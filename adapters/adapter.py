@@ -10,17 +10,20 @@ A venue's file brings its facts (`venue`), the frames it wants to hear, and `par
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
 import orjson
 from msgspec.structs import replace
 
+from adapters.backfill import LastTrade, Resume
 from adapters.book import BookOptions, BookState, BookSync
 from adapters.effects import Answer, Connect, Effect, Fetch, Priority, Reconnect, Send
 from adapters.errors import AdapterError, FetchError, FrameError, NumberError
 from adapters.events import CHANNELS, Channel, Trade
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.live import LiveHandler, Output
 from adapters.subscriptions import State, Subscription, Subscriptions
 from adapters.symbols import Instrument, renamed
@@ -44,21 +47,20 @@ class ExchangeAdapter(ABC):
         wanted: Iterable[tuple[Channel, str]],
         options: BookOptions | None = None,
         instruments: Mapping[str, Instrument] | None = None,
-        missing_since: int | None = None,
+        resume: Resume | None = None,
         aliases: Mapping[str, str] | None = None,
     ) -> None:
-        """`missing_since`: the time (microseconds UTC) since which nobody has collected these; what lies between is a hole.
+        """`resume`: where an earlier process ended; what lies between is a hole.
         `aliases`: assets that this venue lists under another name ({"TON": "GRAM"}); `instruments` go by the venue's names."""
         options = options or BookOptions()
         self._aliases = aliases or {}
         self.subscriptions = Subscriptions(
             Subscription(channel, symbol, self._native_of(symbol, instruments or {})) for channel, symbol in wanted
         )
-        if missing_since is not None:
-            for subscription in self.subscriptions:
-                subscription.hole, subscription.hole_reason = missing_since, "collector restarted"
         self.depth = self.venue.depth_for(options.depth)
-        self.live = LiveHandler(self.venue, self.subscriptions, options, self._ask_for_book, self._welcomed)
+        self.live = LiveHandler(
+            self.venue, self.subscriptions, options, self._ask_for_book, self._welcomed, self.trades_request
+        )
         self.ends_at = _NEVER
         self.tick_every = min(0.1, max(0.01, options.interval / 2 or 0.1))
         self._is_open = False
@@ -69,6 +71,8 @@ class ExchangeAdapter(ABC):
         self._pinged_at = 0.0
         self._looked_at = 0.0
         self._requests = 0
+        if resume is not None:
+            self._resume(resume)
         if instruments is not None:
             self._strike(instruments)
 
@@ -135,6 +139,11 @@ class ExchangeAdapter(ABC):
         asks for one on the socket."""
         raise NotImplementedError
 
+    def trades_request(self, native: str, hole: Hole) -> Fetch | None:
+        """The REST call for the trades of a hole, of `venue.history.rows` rows at most; None where they cannot be had. Its
+        answer is that of the key ("trades", native)."""
+        return None
+
     # Inputs ---------------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Output]:
@@ -173,6 +182,9 @@ class ExchangeAdapter(ABC):
     def fetched(self, key: tuple[str, ...], answer: Answer | FetchError, now: float) -> list[Output]:
         """The answer to a Fetch, or why there is none."""
         self.live.now = now
+        if key[0] == "backfill":
+            self._fetched_trades(key[1], answer)
+            return self.live.emitted()
         book = self.live.books.get(key[-1]) if key[0] == "book" else None
         if book is not None and not book.is_asked_for:
             return []  # it was asked for on a connection that is gone
@@ -205,6 +217,8 @@ class ExchangeAdapter(ABC):
                 self._looked_at = now
                 self._keep_alive()
                 self._look_after_subscriptions()
+                for fetch in self.live.backfill.due(now):
+                    self.live.effect(fetch)
         return self.live.emitted()
 
     def lost(self, code: int, reason: str, now: float) -> list[Output]:
@@ -213,12 +227,19 @@ class ExchangeAdapter(ABC):
         if self._is_open:
             self.live.disconnected(f"{code} {reason}".strip())
         self._is_open, self.ends_at, self._asks_at = False, _NEVER, _NEVER
+        self.live.backfill.lost()
         return self.live.emitted()
 
     def listed(self, instruments: Mapping[str, Instrument], now: float) -> list[Output]:
         """The venue's list of markets, by canonical symbol."""
         self.live.now = now
         self._strike(instruments)
+        return self.live.emitted()
+
+    def resumed(self, trades: Mapping[str, LastTrade], now: float) -> list[Output]:
+        """Word of the last trades that an earlier process told, by symbol, where it comes after the start."""
+        self.live.now = now
+        self._resume(Resume(None, trades))
         return self.live.emitted()
 
     def republish(self, symbol: str | None = None) -> list[Output]:
@@ -233,8 +254,11 @@ class ExchangeAdapter(ABC):
         return self.live.has_told(trade)
 
     def totals(self) -> Counter[str]:
-        """What came of it so far: events by channel (and book deltas), gaps, repeats, and data nobody asked for."""
-        totals = Counter(deltas=self.live.deltas, gaps=self.live.gaps, repeated=self.live.repeated, stray=self.live.stray)
+        """What came of it so far: events by channel (and book deltas), gaps, repeats, and data nobody asked for; trades that
+        filled holes, and holes that could not be filled wholly."""
+        live, backfill = self.live, self.live.backfill
+        totals = Counter(deltas=live.deltas, gaps=live.gaps, repeated=live.repeated, stray=live.stray)
+        totals.update(trades=backfill.told, backfilled=backfill.told, unfilled=backfill.given_up)
         for subscription in self.subscriptions:
             totals[subscription.channel] += subscription.told
             totals["gaps"] += subscription.gaps
@@ -341,6 +365,31 @@ class ExchangeAdapter(ABC):
         if overdue:
             self._ask(overdue)
         self.subscriptions.hush(self.live.now)
+
+    def _resume(self, resume: Resume) -> None:
+        for subscription in self.subscriptions:
+            last = resume.trades.get(subscription.symbol) if subscription.channel == "trades" else None
+            if last is not None:
+                self.live.resume(subscription, last)
+            elif resume.since is not None:
+                subscription.hole, subscription.hole_reason = resume.since, "collector restarted"
+
+    def _fetched_trades(self, native: str, answer: Answer | FetchError) -> None:
+        """A page of past trades, or why there is none."""
+        backfill = self.live.backfill
+        try:
+            if isinstance(answer, FetchError):
+                raise answer
+            rows = self.live.past_trades(native, partial(self.parse_answer, ("trades", native), answer.body))
+        except AdapterError as error:
+            self.live.error(error)
+            backfill.failed(native, self.live.now)
+        except _UNREADABLE as error:
+            self.live.error(FetchError(f"past trades of {native}: {error}"))
+            backfill.failed(native, self.live.now)
+        else:
+            for fetch in backfill.answered(native, rows, answer.received, self.live.now):
+                self.live.effect(fetch)
 
     def _fetch_failed(self, key: tuple[str, ...], error: AdapterError) -> None:
         self.live.error(error)

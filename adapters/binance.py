@@ -13,9 +13,10 @@ from adapters.effects import Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError
 from adapters.events import Channel, Side
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import Millis, Natural
 from adapters.symbols import Instrument, split, spot
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 VENUE = Venue(
     name="binance",
@@ -37,6 +38,8 @@ VENUE = Venue(
     depths=(1000, 5000),  # less is known to go stale at its edge within seconds
     per_connection={"trades": 50, "orderbooks": 20, "tickers": 100},
     lifetime=24 * 3600.0,
+    numbers_trades=True,
+    history=History("up", rows=1000),
     past_trades="any, by trade id (historicalTrades)",
     evidence=(
         "Trade ids rise by one a market: every trade of a 2024-08 recording does; a jump is reported as a gap.",
@@ -310,6 +313,12 @@ class Binance(ExchangeAdapter):
     def book_request(self, native: str) -> Fetch:
         url = f"{VENUE.rest}/api/v3/depth?symbol={quote(native)}&limit={self.depth}"
         return Fetch(("book", native), Request(url), weight=_WEIGHTS[self.depth])
+
+    # 8. By trade id, upwards.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        url = f"{VENUE.rest}/api/v3/historicalTrades?symbol={quote(native)}&fromId={hole.first}&limit=1000"
+        return Fetch(("trades", native), Request(url), weight=25)
 
     @classmethod
     def instruments_request(cls) -> Fetch:

@@ -11,8 +11,9 @@ from adapters.book import BookRule
 from adapters.effects import Fetch, Request, Send
 from adapters.events import Channel
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 VENUE = Venue(
     name="binanceus",
@@ -34,7 +35,9 @@ VENUE = Venue(
     depths=(1000, 5000),  # less is known to go stale at its edge
     per_connection={"trades": 100, "orderbooks": 50, "tickers": 100},
     lifetime=24 * 3600.0,
-    past_trades="any, by time or aggregate id (aggTrades)",
+    numbers_trades=True,
+    history=History("last", rows=1000),
+    past_trades="the last 1,000 (trades); older ones merged, by aggregate id (aggTrades)",
     evidence=(
         "The venue's documentation stands still since 2024-06; what Binance changed since then is not assumed here.",
         "300 connection attempts in 5 minutes are those of Binance, since the venue publishes no number.",
@@ -42,6 +45,7 @@ VENUE = Venue(
         "Tickers are the 1 s @ticker stream; bookTicker, which has no time and no last price, is read and not subscribed.",
         "An unknown symbol is acknowledged and stays silent: the instrument list decides what is rejected.",
         "The question that stands for a ping is documented, and was not recorded; any answer to it will do.",
+        "Trades older than the last 1,000 stay a gap: without a key they are to be had merged only, several in a row.",
     ),
 )
 
@@ -105,6 +109,11 @@ class BinanceUs(ExchangeAdapter):
     def book_request(self, native: str) -> Fetch:
         url = f"{VENUE.rest}/api/v3/depth?symbol={quote(native)}&limit={self.depth}"
         return Fetch(("book", native), Request(url), weight=_WEIGHTS[self.depth])
+
+    # 8. The last thousand need no key; aggTrades goes further back, and its rows may hold several trades.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        return Fetch(("trades", native), Request(f"{VENUE.rest}/api/v3/trades?symbol={quote(native)}&limit=1000"))
 
     @classmethod
     def instruments_request(cls) -> Fetch:

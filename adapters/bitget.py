@@ -7,6 +7,7 @@ which those of the unified one (v3) do not; what v3 calls differently is read as
 from heapq import nsmallest
 from itertools import zip_longest
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 from zlib import crc32
 
 import orjson
@@ -20,9 +21,10 @@ from adapters.effects import Fetch, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import Millis, Natural, plain
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 CHECKED_LEVELS = 25
 
@@ -38,6 +40,8 @@ def _best(side: BookSide) -> list[str]:
     prices = side.top[:CHECKED_LEVELS] if len(side.top) >= CHECKED_LEVELS else nsmallest(CHECKED_LEVELS, side.levels)
     return [f"{row.price}:{row.amount}" for row in map(side.levels.__getitem__, prices)]
 
+
+_WEEK = 7 * 86_400.0
 
 VENUE = Venue(
     name="bitget",
@@ -59,7 +63,8 @@ VENUE = Venue(
     book=BookRule(chain="previous", source="socket", checksum=checksum),
     depths=(200,),
     per_connection={"trades": 45, "orderbooks": 45, "tickers": 45},  # fewer than 50 channels are advised
-    past_trades="90 days, by trade id (fills-history)",
+    history=History("down", rows=1000, reach=_WEEK),
+    past_trades="90 days, by trade id, of which the last 7 are asked for (fills-history)",
     evidence=(
         "No recording was at hand: everything is from documentation, code of others and a probe of the futures sockets.",
         "The classic API is in maintenance, and the unified one recommended; both show the same books.",
@@ -324,6 +329,14 @@ class Bitget(ExchangeAdapter):
             raise FrameError(f"an event of no known kind: {event}")
 
     # 8. Every answer comes in one envelope, whose code says whether it is one.
+
+    # 8. Back from an id. A question spans seven days at most, so that of a longer absence the last seven are asked for.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        since = max(hole.since, hole.until - int(_WEEK) * 1_000_000) // 1000
+        url = f"{VENUE.rest}/api/v2/spot/market/fills-history?symbol={quote(native)}&limit=1000"
+        below = f"&idLessThan={hole.edge}" if hole.edge is not None else ""
+        return Fetch(("trades", native), Request(f"{url}&startTime={since}&endTime={hole.until // 1000}{below}"))
 
     @classmethod
     def instruments_request(cls) -> Fetch:

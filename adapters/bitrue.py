@@ -3,6 +3,7 @@
 import re
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import orjson
 from msgspec import Raw, Struct, ValidationError
@@ -16,9 +17,10 @@ from adapters.effects import Connect, Effect, Fetch, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel, Side
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import Millis, Natural, plain, text, unquoted
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 VENUE = Venue(
     name="bitrue",
@@ -40,6 +42,7 @@ VENUE = Venue(
     depths=(40,),
     per_connection={"trades": 100, "orderbooks": 50, "tickers": 100},
     lifetime=24 * 3600.0,
+    history=History("last", rows=1000),
     past_trades="the last 1000; any, by time or id, without sides (aggTrades)",
     evidence=(
         "Trades and tickers come from an address that the documentation dropped in 2022; they were seen there in mid-2026.",
@@ -57,6 +60,7 @@ VENUE = Venue(
         "How a subscription is refused is not documented: any status but ok is taken as that; an unknown market is silent.",
         "The REST weight is that of older documentation; 25000 a minute are reported since.",
         "isBuyerMaker of aggTrades is reported to be wrong: those have no side.",
+        "Trade ids of REST are taken for those of the socket, which no source says; aggTrades has no sides and fills no hole.",
     ),
 )
 
@@ -291,6 +295,11 @@ class Bitrue(ExchangeAdapter):
             raise FrameError("neither trades nor a day")
 
     # 2, 8. REST, in the form of Binance.
+
+    # 8. The last thousand. aggTrades goes further back, and says nothing true of sides.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        return Fetch(("trades", native), Request(f"{VENUE.rest}/api/v1/trades?symbol={quote(native.upper())}&limit=1000"))
 
     @classmethod
     def instruments_request(cls) -> Fetch:

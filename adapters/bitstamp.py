@@ -14,9 +14,15 @@ from adapters.effects import Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel, Side
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import Natural, plain, text
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
+
+_SECOND = 1_000_000
+_MOST_OF_AN_HOUR = 3000 * _SECOND
+_ALL = 1_000_000
+"""A list of past trades has no limit; this many rows none will have."""
 
 VENUE = Venue(
     name="bitstamp",
@@ -35,6 +41,7 @@ VENUE = Venue(
     depths=(5000,),  # every level is sent; this is our own bound of a view
     per_connection={"trades": 100, "orderbooks": 25, "tickers": 100},
     lifetime=90 * 24 * 3600.0,
+    history=History("last", rows=_ALL, reach=3600.0, unit=_SECOND),
     past_trades="the last day",
     evidence=(
         "Book changes have no sequence, so a change that is lost is not seen: each book is renewed about every minute.",
@@ -47,6 +54,7 @@ VENUE = Venue(
         "Errors name no channel as a rule: the pair that was meant is asked for again, or struck by the instrument list.",
         "Limits of connecting and of frames are our own, since none are published; the REST limit is the older of two.",
         "Being over the REST limit may be told with status 400 as well, which is not taken for it.",
+        "A trade that was fetched afterwards has a time of whole seconds: REST has no finer one.",
     ),
 )
 
@@ -58,7 +66,6 @@ _UNUSED = {
 }
 _QUOTES = ("USD", "EUR", "GBP", "USDT", "USDC", "RLUSD", "PAX", "BTC", "ETH")
 _SIDES: tuple[Side, Side] = ("buy", "sell")
-_SECOND = 1_000_000
 
 Seconds = Annotated[int, Meta(ge=0, lt=9 * 10**12)]
 """Bounded so that their microseconds fit 64 bits; perpetuals send milliseconds in their place, beside a microtimestamp."""
@@ -261,6 +268,12 @@ class Bitstamp(ExchangeAdapter):
 
     def book_request(self, native: str) -> Fetch:
         return Fetch(("book", native), Request(f"{VENUE.rest}/api/v2/order_book/{quote(native)}/"))
+
+    # 8. All of the last hour or day, with times in seconds.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        span = "hour" if hole.until - hole.since < _MOST_OF_AN_HOUR else "day"
+        return Fetch(("trades", native), Request(f"{VENUE.rest}/api/v2/transactions/{quote(native)}/?time={span}"))
 
     @classmethod
     def instruments_request(cls) -> Fetch:

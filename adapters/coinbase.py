@@ -6,6 +6,7 @@ Numbered rules follow the sections of the venue's fact sheet.
 import re
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import orjson
 from msgspec import Raw, Struct, ValidationError, field
@@ -18,9 +19,10 @@ from adapters.effects import Connect, Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel, Side
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import Natural, micros
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 VENUE = Venue(
     name="coinbase",
@@ -43,6 +45,8 @@ VENUE = Venue(
     depths=(5000,),  # every level is sent; this is our own bound of a view
     per_connection={"trades": 50, "orderbooks": 10, "tickers": 50},
     numbers_messages=True,
+    numbers_trades=True,
+    history=History("down", rows=1000),
     past_trades="all, by trade id, from the Exchange",
     evidence=(
         "Trades are those of the Exchange feed, books and tickers those of Advanced Trade, which needs no key for a full book.",
@@ -69,6 +73,7 @@ _UNUSED = {
     *("heartbeats", "candles", "user", "futures_balance_summary"),
 }
 _INVALID = re.compile(r"(\S+) is not a valid product")
+_EXCHANGE_REST = "https://api.exchange.coinbase.com"
 _NUMBER = attrgetter("trade_id")
 _TAKERS: dict[str, Side] = {"buy": "sell", "sell": "buy", "BUY": "sell", "SELL": "buy"}
 
@@ -425,6 +430,12 @@ class Coinbase(ExchangeAdapter):
             say.error(VenueError(reason))
 
     # 8. An alias is the book of another product: its data would come under that name.
+
+    # 8. Back from an id, at the Exchange; `after` means older, and excludes the id itself.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        after = (hole.last or 0) + 1
+        return Fetch(("trades", native), Request(f"{_EXCHANGE_REST}/products/{quote(native)}/trades?limit=1000&after={after}"))
 
     @classmethod
     def instruments_request(cls) -> Fetch:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import orjson
 from msgspec import Meta, Raw, Struct
@@ -18,9 +19,10 @@ from adapters.effects import Fetch, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel, Side
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import Millis, Natural, text, unquoted
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 VENUE = Venue(
     name="cryptocom",
@@ -42,6 +44,7 @@ VENUE = Venue(
     depths=(10, 50),
     per_connection={"trades": 100, "orderbooks": 50, "tickers": 100},
     asked_after=1.0,
+    history=History("down", rows=150, reach=86_400.0),
     past_trades="any, by time (get-trades)",
     evidence=(
         "Connects are held to 30 a minute, which is ours: the venue publishes no number.",
@@ -53,6 +56,7 @@ VENUE = Venue(
         "Acknowledgements name a topic, or nothing at all; data is taken as one as well.",
         "Codes 40801, 42901, 50001 and 9010001 are passing: what they refuse is asked for again.",
         "Best prices of a ticker may be null while the book has both sides: the field is left out.",
+        "get-trades is taken to have every trade of a day, its span where none is named; how far back it goes is not known.",
     ),
 )
 
@@ -265,6 +269,13 @@ class Cryptocom(ExchangeAdapter):
             say.refused(reason, request=None if message.id is None else str(message.id))
 
     # 8. Every answer comes in one envelope, whose code says whether it is one.
+
+    # 8. Back from a time, which is not included itself.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        span = f"start_ts={hole.since // 1000}&end_ts={hole.until // 1000 + 1}"
+        url = f"{VENUE.rest}/public/get-trades?instrument_name={quote(native)}&count=150&{span}"
+        return Fetch(("trades", native), Request(url))
 
     @classmethod
     def instruments_request(cls) -> Fetch:

@@ -138,6 +138,9 @@ class RawHandler:
         self.trade(native, number, price, amount, side, timestamp)
         self.events[-1]["snapshot"] = True
 
+    def merged(self, native: str, first: int, last: int) -> None:
+        pass
+
     def snapshot(self, native: str, snapshot: Snapshot) -> None:
         bids, asks = pairs(snapshot.bids), pairs(snapshot.asks)
         self._event("book", native, snapshot.timestamp, bids=bids, asks=asks, sequence=snapshot.sequence)

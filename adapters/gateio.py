@@ -1,6 +1,7 @@
 """Gate spot: a book's snapshot and its changes on one topic. Numbered rules follow the sections of the venue's fact sheet."""
 
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 import orjson
 from msgspec import Meta, Raw, Struct, ValidationError
@@ -13,9 +14,10 @@ from adapters.effects import Connect, Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError, NumberError, VenueError
 from adapters.events import Channel
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import Millis, Natural, plain
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 VENUE = Venue(
     name="gateio",
@@ -36,6 +38,7 @@ VENUE = Venue(
     book=BookRule(chain="range", source="socket", truncates=True),
     depths=(50, 400),
     per_connection={"trades": 100, "orderbooks": 50, "tickers": 100},
+    history=History("down", rows=1000, reach=30 * 86_400.0),
     past_trades="30 days, by time",
     evidence=(
         "Pace of connects and frames, and topics a connection, are our own bounds: the venue publishes 300 connections only.",
@@ -352,6 +355,13 @@ class Gateio(ExchangeAdapter):
             say.error(VenueError(str(reply.error)))
         else:
             say.refused(str(reply.error), channel=channel, native=native, request=request)
+
+    # 8. Back from a time, in seconds; both ends are included.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        span = f"from={hole.since // 1_000_000}&to={hole.until // 1_000_000}"
+        url = f"{VENUE.rest}/api/v4/spot/trades?currency_pair={quote(native)}&limit=1000&{span}"
+        return Fetch(("trades", native), Request(url))
 
     @classmethod
     def instruments_request(cls) -> Fetch:

@@ -18,6 +18,9 @@ class Handler(Protocol):
     def past_trade(self, native: str, number: int | str, price: str, amount: str, side: Side, timestamp: int | None) -> None:
         """A trade out of a snapshot or REST list: true, but not news."""
 
+    def merged(self, native: str, first: int, last: int) -> None:
+        """The trades of these ids went into the row that is told next, so that a past one of them is no news."""
+
     def snapshot(self, native: str, snapshot: Snapshot) -> None:
         """A whole book, the base of later changes."""
 

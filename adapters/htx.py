@@ -4,6 +4,7 @@ venue's fact sheet.
 
 from operator import attrgetter
 from typing import Any, Literal
+from urllib.parse import quote
 
 import orjson
 from msgspec import Raw, Struct, field
@@ -17,9 +18,10 @@ from adapters.effects import Connect, Effect, Fetch, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel, Side
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import Millis, Natural, plain, text
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 VENUE = Venue(
     name="htx",
@@ -40,6 +42,8 @@ VENUE = Venue(
     book=BookRule(chain="range", source="rest", truncates=True),
     depths=(150, 400),
     per_connection={"trades": 100, "orderbooks": 50, "tickers": 100},
+    numbers_trades=True,
+    history=History("last", rows=2000),
     past_trades="the last 2,000",
     evidence=(
         "Pace of connects is our own bound; 150 topics a connection were seen to work, and no limit is published.",
@@ -300,6 +304,11 @@ class Htx(ExchangeAdapter):
         if answer.status != "ok":
             raise FetchError(f"{answer.err_msg} ({answer.err_code or answer.status})")
         return answer
+
+    # 8. The last two thousand orders with all their fills; there is no way to older ones.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        return Fetch(("trades", native), Request(f"{VENUE.rest}/market/history/trade?symbol={quote(native)}&size=2000"))
 
     @classmethod
     def instruments_request(cls) -> Fetch:

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any, Literal
+from urllib.parse import quote
 from zlib import crc32
 
 import msgspec
@@ -16,9 +17,10 @@ from adapters.effects import Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, VenueError
 from adapters.events import Channel
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import Natural, micros, micros_of_seconds, plain, text
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 
 def checksum(book: OrderBook) -> int:
@@ -50,6 +52,8 @@ VENUE = Venue(
     book=BookRule(chain=None, source="socket", checksum=checksum, truncates=True),
     depths=(10, 25, 100, 500, 1000),
     per_connection={"trades": 100, "orderbooks": 50, "tickers": 200},
+    numbers_trades=True,
+    history=History("up", rows=1000),
     past_trades="any, by time (Trades)",
     evidence=(
         "The venue's message limit is dynamic and unpublished: 20 frames a second is what other clients keep to.",
@@ -70,6 +74,7 @@ _UNUSED = {"ohlc", "level3", "instrument"}
 _PASSING = ("Exceeded msg rate", "EAPI:Rate limit", "EGeneral:Too many requests", "EService:")
 
 _OLD_NAMES = {"XBT": "BTC", "XDG": "DOGE"}
+_REST_NAMES = {name: old for old, name in _OLD_NAMES.items()}
 _OLD_PAIR = re.compile(r"X?([A-Z]{3,4})(?:Z([A-Z]{3})|X(XBT|ETH))")
 _QUOTES = ("USD", "EUR", "GBP", "CAD", "AUD", "CHF", "JPY", "AED", "USDT", "USDC", "DAI", "PYUSD", "XBT", "ETH")
 
@@ -338,6 +343,13 @@ class Kraken(ExchangeAdapter):
             say.error(VenueError(trouble))
 
     # 8. REST answers under a key of its own, whatever the pair was called in the request; errors come in the body.
+
+    # 8. By time, upwards, in nanoseconds and without that moment itself. REST names are the old ones.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        pair = "".join(_REST_NAMES.get(asset, asset) for asset in native.split("/"))
+        url = f"{VENUE.rest}/0/public/Trades?pair={quote(pair)}&since={(hole.since - 1) * 1000}&count=1000"
+        return Fetch(("trades", native), Request(url))
 
     @classmethod
     def instruments_request(cls) -> Fetch:

@@ -15,9 +15,10 @@ from adapters.effects import Connect, Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import ZEROS, Millis, Natural, text
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 
 class ChangedLevel(Struct, array_like=True, gc=False, frozen=True):
@@ -53,6 +54,7 @@ VENUE = Venue(
     depths=(100,),
     per_connection={"trades": 100, "orderbooks": 50, "tickers": 100},
     greets=True,
+    history=History("last", rows=100),
     past_trades="the last 100",
     evidence=(
         "300 topics a connection are assumed (400 in a profile of 2026), and fewer than 50 connections.",
@@ -331,6 +333,12 @@ class Kucoin(ExchangeAdapter):
     def book_request(self, native: str) -> Fetch:
         url = f"{VENUE.rest}/api/v1/market/orderbook/level2_100?symbol={quote(native)}"
         return Fetch(("book", native), Request(url), weight=4)
+
+    # 8. The last hundred; there is no way to older ones.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        url = f"{VENUE.rest}/api/v1/market/histories?symbol={quote(native)}"
+        return Fetch(("trades", native), Request(url), weight=3)
 
     @classmethod
     def instruments_request(cls) -> Fetch:

@@ -3,10 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from msgspec.structs import replace
+
+from adapters.backfill import Backfill, LastTrade
 from adapters.book import ANSWER_WITHIN, BookOptions, BookState, BookSync, Change, OrderBook, Snapshot
-from adapters.effects import Effect
+from adapters.effects import Effect, Fetch
 from adapters.errors import AdapterError, BookError, FrameError, NumberError, VenueError
 from adapters.events import Book, BookDelta, Channel, Event, Gap, Levels, Side, Status, Ticker, Trade
+from adapters.handler import Handler
+from adapters.holes import Hole, Row
 from adapters.numbers import unsigned
 from adapters.subscriptions import State, Subscription, Subscriptions
 from adapters.venue import Venue
@@ -35,6 +40,7 @@ class LiveHandler:
         options: BookOptions,
         ask_for_book: Callable[[BookSync], None],
         welcomed: Callable[[], None],
+        trades_request: Callable[[str, Hole], Fetch | None],
     ) -> None:
         self.out: list[Output] = []
         self.now = 0.0
@@ -47,12 +53,16 @@ class LiveHandler:
         self._ask_for_book = ask_for_book
         self._name = venue.name
         self._source = venue.book.source
+        self._is_numbered = venue.numbers_trades
         has_no_chain = venue.book.chain in (None, "rising")
         self._is_blind = has_no_chain and venue.book.checksum is None and not venue.numbers_messages
         self._options = options
         self._subscriptions = subscriptions
         self._trades = subscriptions.of("trades")
         self._by_symbol = {subscription.symbol: subscription for subscription in self._trades.values()}
+        self.backfill = Backfill(venue, self._trades, trades_request, self._tell_past)
+        self._page: list[Row] | None = None
+        self._page_of = ""
         self._tickers = subscriptions.of("tickers")
         self._orderbooks = subscriptions.of("orderbooks")
         depth = venue.depth_for(options.depth)
@@ -77,7 +87,8 @@ class LiveHandler:
         ):
             price, amount = unsigned(price), unsigned(amount)  # before the number counts: what cannot be read is missing
         if subscription.state is not _LIVE:
-            self._went_live(subscription, in_turn=number == subscription.upcoming, numbered=isinstance(number, int))
+            in_turn, numbered = number == subscription.upcoming, isinstance(number, int)
+            self._went_live(subscription, timestamp, in_turn=in_turn, numbered=numbered)
         if isinstance(number, int):
             if number == subscription.upcoming:
                 subscription.upcoming += 1
@@ -99,12 +110,15 @@ class LiveHandler:
         subscription.late = set()
         if upcoming is None:
             subscription.origin = number
+            subscription.began = (number, timestamp or self.received)
         elif number < upcoming:
             if not self._is_renumbered(subscription, upcoming - number, timestamp) or number in late:
                 subscription.late = late - {number}
                 self.repeated += number not in late
                 if subscription.hole is not None:
                     subscription.state = State.ACKED  # it proves nothing about the hole: the next trade is the first again
+                if number in late:
+                    self.backfill.came(subscription, number, timestamp)
                 return number in late
             self._gap(subscription, "renumbered")
             subscription.origin = number
@@ -126,12 +140,73 @@ class LiveHandler:
         return is_younger or below > RENUMBERED_BELOW
 
     def past_trade(self, native: str, number: int | str, price: str, amount: str, side: Side, timestamp: int | None) -> None:
-        pass  # a past trade is not news
+        """News only where it was asked for, to fill a hole."""
+        if self._page is None:
+            return
+        if timestamp is None:
+            raise FrameError("a past trade without a time")
+        if native == self._page_of:
+            self._page.append(Row(number, unsigned(price), unsigned(amount), side, timestamp))
+
+    def past_trades(self, native: str, parse: Callable[[Handler], None]) -> list[Row]:
+        """Those of one market that an answer tells. Raises what `parse` does."""
+        page: list[Row] = []
+        self._page, self._page_of = page, native
+        try:
+            parse(self)
+        finally:
+            self._page = None
+        return page
+
+    def merged(self, native: str, first: int, last: int) -> None:
+        subscription = self._trades.get(native)
+        if subscription is not None:
+            for number in range(first, last + 1):
+                subscription.is_new(str(number))
+
+    def _tell_past(self, event: Trade | Gap) -> None:
+        self.out.append(event)
 
     def has_told(self, trade: Trade) -> bool:
         """Whether this trade went out through here, as far as is remembered."""
         subscription = self._by_symbol.get(trade.symbol)
         return subscription is not None and subscription.has_told(trade.id)
+
+    # An earlier process ---------------------------------------------------------------------------------------------
+
+    def resume(self, subscription: Subscription, last: LastTrade) -> None:
+        """Go on behind the last trade of an earlier process: what came since is a hole, unless trade numbers prove it whole."""
+        if subscription.told:
+            self._resume_before(subscription, last)
+            return
+        if self._is_numbered:
+            if not last.id.isdecimal() or int(last.id) < (subscription.upcoming or 0):
+                return
+            subscription.origin, subscription.upcoming = int(last.id), int(last.id) + 1
+        elif subscription.latest is not None:
+            return
+        subscription.is_new(last.id)
+        subscription.latest, subscription.heard = last.timestamp or last.received, last.received
+        subscription.hole, subscription.hole_reason = last.received, "collector restarted"
+        if not self._is_numbered and subscription.state is not State.REQUESTED:
+            self._close_hole(subscription)
+
+    def _resume_before(self, subscription: Subscription, last: LastTrade) -> None:
+        """The word comes late: the hole ends with the first trade that was told here."""
+        if subscription.began is None or subscription.has_told(last.id):
+            return
+        (number, time), subscription.began = subscription.began, None
+        since = last.timestamp or last.received
+        about = (self._name, subscription.symbol, None, self.received, "trades", "collector restarted")
+        gap = Gap(*about, None, None, last.received, max(time, last.received))
+        if self._is_numbered:
+            if not last.id.isdecimal() or int(last.id) + 1 >= number:
+                return
+            gap = replace(gap, first_missing=str(int(last.id) + 1), last_missing=str(number - 1))
+        subscription.gaps += 1
+        self.out.append(gap)
+        subscription.is_new(last.id)
+        self.backfill.found(subscription, gap, self.now, since=since, end=time - 1)
 
     # Books ----------------------------------------------------------------------------------------------------------
 
@@ -319,12 +394,16 @@ class LiveHandler:
         subscription.is_struck, subscription.state, subscription.reason, subscription.attempts = False, State.REQUESTED, "", 0
         self._status("subscription", subscription.symbol, "listed", subscription.channel)
 
-    def _went_live(self, subscription: Subscription, *, in_turn: bool = False, numbered: bool = False) -> None:
+    def _went_live(
+        self, subscription: Subscription, timestamp: int | None = None, *, in_turn: bool = False, numbered: bool = False
+    ) -> None:
         """First data since it was asked for: what lies between two connections is a hole, unless trade ids prove it whole."""
         if subscription.is_struck:
             return  # the last words of a market that was delisted
         self._subscriptions.acked(subscription, self.now)
         subscription.state, subscription.changed = State.LIVE, self.now
+        if subscription.latest is None and not numbered:
+            subscription.began = (0, timestamp or self.received)
         if in_turn:
             subscription.hole = None
         elif subscription.channel != "orderbooks" and (not numbered or subscription.upcoming is None):
@@ -341,7 +420,10 @@ class LiveHandler:
         subscription.hole, subscription.hole_reason = None, "disconnected"
         subscription.gaps += 1
         about = (self._name, subscription.symbol, None, self.received, subscription.channel, reason)
-        self.out.append(Gap(*about, first, last, since, self.received if ends else None))
+        gap = Gap(*about, first, last, since, self.received if ends else None)
+        self.out.append(gap)
+        if subscription.channel == "trades":
+            self.backfill.found(subscription, gap, self.now)
 
     def _status(
         self, scope: Literal["connection", "subscription", "book"], symbol: str | None, state: str, detail: str
@@ -391,8 +473,12 @@ class LiveHandler:
                     self._doubt(book, BookError("malformed"))
                 else:
                     book.restart(self.now)
-        unnumbered = [each.heard for each in self._trades.values() if each.state is _LIVE and each.upcoming is None]
+        unnumbered = [each for each in self._trades.values() if each.state is _LIVE and each.upcoming is None]
         if unnumbered:
             self.gaps += 1
             about = (self._name, None, None, self.received, "trades", "unreadable frame", None, None)
-            self.out.append(Gap(*about, max(unnumbered) or None, self.received))
+            gap = Gap(*about, max(each.heard for each in unnumbered) or None, self.received)
+            self.out.append(gap)
+            for subscription in unnumbered:
+                since = subscription.heard or gap.since
+                self.backfill.found(subscription, replace(gap, symbol=subscription.symbol, since=since), self.now)

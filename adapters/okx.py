@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import orjson
 from msgspec import Meta, Raw, Struct
@@ -14,9 +15,13 @@ from adapters.effects import Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel
 from adapters.handler import Handler
+from adapters.holes import Hole
 from adapters.numbers import Millis, Natural
 from adapters.symbols import Instrument
-from adapters.venue import Keepalive, Limits, Rate, Venue
+from adapters.venue import History, Keepalive, Limits, Rate, Venue
+
+_MOST_MATCHES = 1000
+"""Of one row, whatever it says."""
 
 VENUE = Venue(
     name="okx",
@@ -38,6 +43,7 @@ VENUE = Venue(
     book=BookRule(chain="previous", source="socket", crossed="right"),
     depths=(400,),
     per_connection={"trades": 100, "orderbooks": 25, "tickers": 100},
+    history=History("down", rows=100, reach=90 * 86_400.0),
     past_trades="three months, by trade id (history-trades)",
     evidence=(
         "The checksum of books is 0 on every frame since mid-2026, and was stale before: the chain of sequences stands alone.",
@@ -49,6 +55,7 @@ VENUE = Venue(
         "Refusals for haste, an internal error or a failed operation (60014, 63999, 64007) are passing: asked for again.",
         "volume_24h is in the base asset, which vol24h is for spot alone.",
         "Markets in preopen and rebase count as trading, since both have books; suspend and test do not.",
+        "A live row of several matches is taken to hold those up to its id, as many as it counts; REST has each by itself.",
     ),
 )
 
@@ -97,6 +104,7 @@ class Trade(Struct, gc=False):
     sz: str
     side: Literal["buy", "sell"]
     ts: Millis
+    count: Natural = 1
 
 
 class Book(Struct, gc=False):
@@ -140,6 +148,13 @@ _books = Decoder(list[Book], strict=False)
 _tickers = Decoder(list[Ticker], strict=False)
 _answer = Decoder(Answer)
 _markets = Decoder(list[Market])
+
+
+def _tell_merged(trade: Trade, say: Handler) -> None:
+    """The ids of a row of several matches end with its own."""
+    if trade.tradeId.isdecimal():
+        last = int(trade.tradeId)
+        say.merged(trade.instId, last - min(trade.count, _MOST_MATCHES) + 1, last - 1)
 
 
 class Okx(ExchangeAdapter):
@@ -198,6 +213,8 @@ class Okx(ExchangeAdapter):
         elif channel in _TRADES:
             # 6. `side` is the taker's; a row may hold many matches, of which tradeId is the last.
             for trade in _trades.decode(message.data):
+                if trade.count > 1:
+                    _tell_merged(trade, say)
                 say.trade(trade.instId, trade.tradeId, trade.px, trade.sz, trade.side, trade.ts * 1000)
         elif channel == "tickers":
             for ticker in _tickers.decode(message.data):
@@ -260,6 +277,13 @@ class Okx(ExchangeAdapter):
             say.refused(reason, request=message.id)
 
     # 8. Every answer comes in one envelope, whose code says whether it is one.
+
+    # 8. Back from a time (type 2) for the first page, then from an id; `after` means older, and excludes what it names.
+
+    def trades_request(self, native: str, hole: Hole) -> Fetch:
+        after = f"type=2&after={hole.until // 1000 + 1}" if hole.edge is None else f"type=1&after={hole.edge}"
+        url = f"{VENUE.rest}/api/v5/market/history-trades?instId={quote(native)}&limit=100&{after}"
+        return Fetch(("trades", native), Request(url))
 
     @classmethod
     def instruments_request(cls) -> Fetch:

@@ -28,12 +28,12 @@ class Subscription:
     `heard`: when data last came; `latest`: the venue's time of the last trade told; `hole`: since when data may be missing (all
     microseconds UTC; None while whole). Where a venue numbers trades without holes, `origin`..`upcoming` are those of this
     session, the last one excluded, and `late` the ones reported missing that may still come; `seen`: the last trade ids, where
-    it does not. `told`, `gaps`: events so far. `is_struck`: rejected by the venue's list of
-    markets, and wanted as soon as that has it.
+    it does not, `kept` of them at most; `began`: number (0: none) and time of the first one. `told`, `gaps`: events so far.
+    `is_struck`: rejected by the venue's list of markets, and wanted as soon as that has it.
     """
 
     __slots__ = (
-        *("attempts", "changed", "channel", "due", "heard", "hole", "late", "native", "reason", "seen"),
+        *("attempts", "began", "changed", "channel", "due", "heard", "hole", "kept", "late", "native", "reason", "seen"),
         *("gaps", "hole_reason", "is_struck", "latest", "origin", "state", "symbol", "told", "upcoming"),
     )
 
@@ -57,6 +57,8 @@ class Subscription:
         self.upcoming: int | None = None
         self.late: set[int] = set()
         self.seen: dict[str, None] = {}
+        self.kept = _REMEMBERED_IDS
+        self.began: tuple[int, int] | None = None
 
     def reject(self, reason: str, now: float) -> None:
         self.state, self.reason, self.changed, self.due = State.REJECTED, reason, now, _NEVER
@@ -74,9 +76,15 @@ class Subscription:
         if identifier in seen:
             return False
         seen[identifier] = None
-        if len(seen) > _REMEMBERED_IDS:
+        if len(seen) > self.kept:
             del seen[next(iter(seen))]
         return True
+
+    def forget_ids(self) -> None:
+        """All but the last few hundred."""
+        self.kept = _REMEMBERED_IDS
+        while len(self.seen) > self.kept:
+            del self.seen[next(iter(self.seen))]
 
 
 class Subscriptions:

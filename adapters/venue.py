@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from adapters.book import BookRule
 from adapters.errors import SymbolError
@@ -41,6 +42,20 @@ class Keepalive:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """How its REST gives past trades. A list has no holes: what lies between its first row and its last is all there."""
+
+    order: Literal["up", "down", "last"]
+    """From a trade or a time on to newer ones, back from one to older ones, or the newest alone."""
+    rows: int
+    """The most rows of one answer; fewer mean that the list ends there."""
+    reach: float = 0.0
+    """Seconds for which the venue keeps every trade, so that a list that ends proves that there was none."""
+    unit: int = 1
+    """Microseconds in one unit of its times, where they are coarser than those of live trades."""
+
+
+@dataclass(frozen=True, slots=True)
 class Venue:
     name: str
     websocket: str
@@ -65,6 +80,10 @@ class Venue:
     """Whether all messages of a connection are numbered, so that `parse` sees a missing one and says `missed`."""
     lifetime: float | None = None
     """Seconds after which the venue ends a session, however healthy."""
+    numbers_trades: bool = False
+    """Whether a market's trades are counted without holes; `parse` gives their ids as int then, and a jump is a gap."""
+    history: History | None = None
+    """Where a hole among trades is filled from; None: it stays."""
     past_trades: str = "none known"
     """How far back its REST gives trades, in words: what a hole can be filled from."""
     evidence: tuple[str, ...] = field(default=())

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from adapters import registry
 from collector import __version__
-from collector.plan import plan
+from collector.plan import WorkerPlan, plan
 from collector.settings import Settings, json_schema, load
 from master.log import configure, logger
 from master.settings import ConfigError
@@ -121,8 +121,8 @@ def _pairs(name: str, simulator: str | None) -> int:
     return 0
 
 
-def _plan(settings: Settings) -> list[Any]:
-    return plan(settings, os.cpu_count() or 1, socket.gethostname())
+def _plan(settings: Settings) -> list[WorkerPlan]:
+    return plan(settings, os.cpu_count() or 1, settings.name or socket.gethostname())
 
 
 def _until_told(body: Callable[[asyncio.Event], Coroutine[Any, Any, int | None]], seconds: float | None) -> int:
@@ -142,13 +142,21 @@ def _until_told(body: Callable[[asyncio.Event], Coroutine[Any, Any, int | None]]
 
 async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Event) -> int:
     from collector.metrics import Picture, application  # noqa: PLC0415
+    from collector.spool import SpoolError, planned  # noqa: PLC0415
     from collector.supervisor import Supervisor  # noqa: PLC0415
     from collector.worker import Assignment  # noqa: PLC0415
 
     master = settings.master
     record_to = settings.server.data / "raw" if settings.debug.raw else None
-    common = (master.url, master.key.get_secret_value(), master.connections, simulator, settings.debug.log, record_to)
-    supervisor = Supervisor([Assignment(each, *common) for each in _plan(settings)])
+    to_master = (master.url, master.key.get_secret_value(), master.connections, master.ca)
+    common = (*to_master, simulator, settings.debug.log, record_to)
+    workers, spool = _plan(settings), settings.spool
+    folder = spool.folder or settings.server.data / "spool"
+    try:
+        spools = planned(folder, [each.name for each in workers], spool.max_mb << 20, spool.fsync_ms / 1000)
+    except SpoolError as error:
+        raise ConfigError(f"spool.folder: {error}") from error
+    supervisor = Supervisor([Assignment(each, *common, spools.get(each.name)) for each in workers])
     picture = Picture(supervisor.workers)
     runner = web.AppRunner(application(picture), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
@@ -169,7 +177,7 @@ async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Even
     log.info("ended", acked=outcome["acked"], not_acked=outcome["waiting"])
     if not sys.stdout.isatty():
         print(json.dumps(outcome))
-    return FAILED if outcome["waiting"] else 0
+    return FAILED if outcome["waiting"] or any(worker.is_fenced for worker in supervisor.workers) else 0
 
 
 if __name__ == "__main__":

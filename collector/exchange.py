@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from adapters import registry
+from adapters.backfill import LastTrade, Resume
 from adapters.book import BookState
 from adapters.errors import AdapterError, FetchError
 from adapters.events import Channel
@@ -82,14 +83,14 @@ class Exchange:
         sink: Sink,
         session: aiohttp.ClientSession,
         route: Route,
-        missing_since: int | None = None,
+        resume: Resume | None = None,
         record_to: Path | None = None,
     ) -> None:
         self._record_to = record_to
         self.name = assigned.name
         self._class = registry.adapter(assigned.name)
         self._plan = assigned
-        self._missing_since = missing_since
+        self._resume = resume
         self._instruments: Mapping[str, Instrument] | None = None
         limits = self._class.venue.limits
         random = Random()  # noqa: S311 (jitter)
@@ -170,18 +171,23 @@ class Exchange:
 
     def _maker(self, pairs: plan.Chunk, number: int) -> Callable[[], Feed]:
         wanted = [(pairs.channel, symbol) for symbol in pairs.symbols]
-        missing_since = self._missing_since
+        resume = self._resume
 
         def make() -> Feed:
-            nonlocal missing_since
-            adapter = self._class(wanted, self._plan.options, self._instruments, missing_since, self._plan.aliases)
-            missing_since = None  # only the first connection follows that hole
+            nonlocal resume
+            adapter = self._class(wanted, self._plan.options, self._instruments, resume, self._plan.aliases)
+            resume = None  # only the first connection follows that hole
             recorder = None
             if self._record_to is not None:
                 recorder = Recorder(self._record_to / f"{self.name}-{pairs.channel}-{number}.ndjson")
             return Feed(adapter, self._around, self._put, self._sink.status, recorder)
 
         return make
+
+    def resumed(self, trades: Mapping[str, LastTrade]) -> None:
+        """The last trades that an earlier process told, where word of them comes after the start."""
+        for chunk in self._chunks:
+            chunk.feed.do(chunk.feed.adapter.resumed(trades, monotonic()))
 
     def _republish(self, symbol: str) -> None:
         for chunk in self._chunks:

@@ -5,15 +5,19 @@ to that), only efficiency does. A master that is away stalls nothing here: batch
 """
 
 import asyncio
+from http import HTTPStatus
+from pathlib import Path
 from random import Random
+from ssl import SSLContext, SSLError
 from time import monotonic, time_ns
 from typing import TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from collector.limits import Backoff
-from collector.outbox import Lane, Outbox
+from collector.outbox import IN_MEMORY, Outbox, Stream
+from collector.spool import Spool
 from master import auth
 from master.log import logger
 from master.protocol import (
@@ -21,15 +25,20 @@ from master.protocol import (
     Accepted,
     Ack,
     Challenge,
+    Control,
     ControlError,
+    Fenced,
     Hello,
+    Known,
     Login,
     Nak,
     Refused,
+    Slow,
     Welcome,
     decode_control,
     encode_control,
 )
+from master.tls import trusting
 
 log = logger("master_pool")
 
@@ -39,19 +48,47 @@ LOGIN_WITHIN = 10.0
 PING_EVERY = 10.0
 PONG_WITHIN = 10.0
 SLOWEST_RETRY = 15.0
+LONGEST_WAIT = 120.0
 
 
 class LoginRefusedError(Exception):
     """The master does not take us, and why; trying again at once is no use."""
 
 
-class MasterPool:
-    """Owns the Outbox of this process and gets it to the master."""
+class FencedError(Exception):
+    """Another process has taken this worker's place: a newer boot of the same name has a session with the master."""
 
-    def __init__(self, url: str, key: str, worker: str, connections: int) -> None:
-        self.outbox = Outbox(connections, self.wake)
-        self._boot = time_ns() // 1000
-        self._links = [_Link(index, self, url, key, worker) for index in range(connections)]
+
+class MasterPool:
+    """Owns the Outbox of this process and gets it to the master.
+
+    `exchanges` are those whose last stored trades are asked for; `known` is the answer, of the first WELCOME.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        worker: str,
+        connections: int,
+        *,
+        ca: Path | None = None,
+        spool: Spool | None = None,
+        adopted: tuple[Spool, ...] = (),
+        quota: int = IN_MEMORY,
+        exchanges: tuple[str, ...] = (),
+    ) -> None:
+        """`ca`: whom wss:// believes, instead of the system's authorities. Raises TlsError."""
+        tls = trusting(ca) if url.startswith("wss:") else None
+        self.outbox = Outbox(connections, self.wake, self._changed, spool, adopted, quota)
+        self.known: asyncio.Future[dict[str, Known]] = asyncio.Future()
+        self.exchanges = list(exchanges)
+        self.version = 0
+        self._spools = (*adopted, *((spool,) if spool is not None else ()))
+        self.worker = worker
+        self.boot = time_ns() // 1000
+        self._links = [_Link(self, url, key, tls) for _ in range(connections)]
+        self.refusal: str | None = None
         self._said: set[str] = set()
 
     @property
@@ -59,38 +96,88 @@ class MasterPool:
         """Connections that are logged in."""
         return sum(link.is_live for link in self._links)
 
-    @property
-    def boot(self) -> int:
-        return self._boot
-
     async def run(self) -> None:
-        """Until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for link in self._links:
-                tasks.create_task(link.run())
+        """Until cancelled. Raises FencedError."""
+        for spool in self._spools:
+            spool.start(self.outbox)
+            self.outbox.tell(spool.damage)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for link in self._links:
+                    tasks.create_task(link.run())
+        except BaseExceptionGroup as group:
+            fenced = group.subgroup(FencedError)
+            if fenced is None:
+                raise
+            raise FencedError(str(fenced.exceptions[0])) from group
 
-    def wake(self, lane: Lane) -> None:
-        """This lane may have something to send, wherever it is."""
+    async def close(self) -> None:
+        """After `run` has ended: what is held and on disk stays there for the next life."""
+        for spool in self._spools:
+            await spool.close()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the disk does not take what waits for the master."""
+        return next((spool.trouble for spool in self._spools if spool.trouble), None)
+
+    def known_of(self, exchange: str) -> Known:
+        """What is kept of an exchange, on our disk or by the master, as far as we know by now."""
+        told = [spool.known for spool in self._spools] + ([self.known.result()] if self.known.done() else [])
+        found = Known()
+        for known in [each[exchange] for each in told if exchange in each]:
+            found.since = max(found.since, known.since)
+            for symbol, last in known.trades.items():
+                if symbol not in found.trades or last.received > found.trades[symbol].received:
+                    found.trades[symbol] = last
+        return found
+
+    def wake(self, stream: Stream) -> None:
+        """This stream may have something to send, wherever it is."""
         for link in self._links:
-            if lane in link.lanes:
+            if stream in link.streams:
                 link.wake.set()
 
+    def _changed(self) -> None:
+        """Other streams are due than before, perhaps ones of which no session has heard."""
+        self.version += 1
+        for link in self._links:
+            link.wake.set()
+        self.assign()
+
+    def hello(self) -> Hello:
+        """What we are, what we still hold, and (until it was answered) what we want to know (wire.md, 5.3)."""
+        streams = {stream.sender.name: stream.sender.oldest for stream in self.outbox.streams}
+        return Hello(self.worker, self.boot, streams, [] if self.known.done() else self.exchanges)
+
+    def welcomed(self, welcome: Welcome) -> None:
+        for stream in list(self.outbox.streams):
+            self.outbox.acked(stream, len(stream.sender.acked(welcome.streams.get(stream.sender.name, 0))))
+            self.wake(stream)
+        if not self.known.done():
+            self.known.set_result(welcome.known)
+
     def assign(self) -> None:
-        """Give every lane to its own connection if that lives, else to another."""
+        """Give every stream that is due to its own connection if that lives, else to another."""
         live = [link for link in self._links if link.is_live]
-        for lane in self.outbox.lanes:
-            own = self._links[lane.index]
-            target = own if own.is_live else live[lane.index % len(live)] if live else None
-            holder = next((link for link in self._links if lane in link.lanes), None)
+        due = self.outbox.due
+        for link in self._links:
+            for stream in [each for each in link.streams if each not in due]:
+                link.streams.discard(stream)
+                stream.sender.detach()
+        for stream in due:
+            own = self._links[stream.lane % len(self._links)]
+            target = own if own.is_live else live[stream.lane % len(live)] if live else None
+            holder = next((link for link in self._links if stream in link.streams), None)
             if holder is target:
                 continue
             if holder is not None:
-                holder.lanes.discard(lane)
-                lane.sender.detach()
+                holder.streams.discard(stream)
+                stream.sender.detach()
             if target is not None:
-                target.lanes.add(lane)
+                target.streams.add(stream)
                 # The master's mark is at least what we know to be acknowledged; it drops what it has had already.
-                lane.sender.attach(lane.sender.oldest - 1)
+                stream.sender.attach(stream.sender.oldest - 1)
                 target.wake.set()
 
     def say(self, trouble: str | None) -> None:
@@ -106,15 +193,17 @@ class MasterPool:
 class _Link:
     """One connection to the master."""
 
-    def __init__(self, index: int, pool: MasterPool, url: str, key: str, worker: str) -> None:
-        self.lanes: set[Lane] = set()
+    def __init__(self, pool: MasterPool, url: str, key: str, tls: SSLContext | None) -> None:
+        self.streams: set[Stream] = set()
         self.wake = asyncio.Event()
         self.is_live = False
-        self._index = index
+        self._announced = 0
+        self._slow_until = 0.0
         self._pool = pool
         self._url = url
-        self._key = key
-        self._worker = worker
+        self._kid, self._key = auth.split_key(key)
+        self._tls = tls
+        self._wait = 0.0
 
     async def run(self) -> None:
         backoff = Backoff(Random(), base=0.1, cap=SLOWEST_RETRY, stable=10.0)  # noqa: S311 (jitter)
@@ -123,13 +212,15 @@ class _Link:
             trouble = await self._session()
             if not self._pool.live:
                 self._pool.say(trouble)
-            await asyncio.sleep(backoff.after_failure(monotonic() - began))
+            wait, self._wait = self._wait, 0.0
+            await asyncio.sleep(wait + backoff.after_failure(monotonic() - began))
 
     async def _session(self) -> str:
         """Connect, log in, serve: why it ended."""
         try:
             async with connect(
                 self._url,
+                ssl=self._tls,
                 compression=None,
                 max_size=MAX_BATCH,
                 open_timeout=LOGIN_WITHIN,
@@ -143,11 +234,14 @@ class _Link:
                     await self._greet(socket)
                 await self._serve(socket)
         except LoginRefusedError as error:
-            return str(error)
+            self._pool.refusal = str(error)
+            return self._pool.refusal
         except (ConnectionClosed, ControlError) as error:
             return f"{self._url}: {error}"
         except WebSocketException as error:
-            return f"{self._url}: {error}; is that the master's port?"
+            return self._turned_away(error)
+        except SSLError as error:
+            return f"{self._url}: {error}; is its certificate of master.ca (or of an authority that this system knows)?"
         except (OSError, TimeoutError) as error:
             return f"{self._url}: {error or 'no answer in time'}; is the master running?"
         finally:
@@ -155,9 +249,18 @@ class _Link:
             self._pool.assign()
         return f"{self._url}: closed"
 
+    def _turned_away(self, error: WebSocketException) -> str:
+        """No session came of it. Who failed too often waits as long as the answer says (wire.md, 4)."""
+        if isinstance(error, InvalidStatus) and error.response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            after = error.response.headers.get("Retry-After", "")
+            self._wait = min(float(after), LONGEST_WAIT) if after.isdecimal() else 0.0
+            # Where ours were among them, what was wrong with them remains the reason.
+            return self._pool.refusal or f"{self._url} refuses: too many failed logins from this address, by others"
+        return f"{self._url}: {error}; is that the master's port?"
+
     async def _log_in(self, socket: ClientConnection) -> None:
         """The challenge, both ways (wire.md, 4). Raises LoginRefusedError."""
-        opening = auth.Opening("collector", id=self._worker, nonce=auth.new_nonce())
+        opening = auth.Opening("collector", id=self._pool.worker, nonce=auth.new_nonce(), kid=self._kid)
         await socket.send(auth.encode_opening(opening))
         challenge = self._expect(Challenge, await socket.recv())
         await socket.send(encode_control(Login(auth.proof(self._key, "client", opening, challenge.nonce))))
@@ -166,17 +269,17 @@ class _Link:
             raise LoginRefusedError(f"{self._url}: the other side does not know the key; it is not our master")
 
     async def _greet(self, socket: ClientConnection) -> None:
-        """HELLO and WELCOME: what we still hold, and what the master has (wire.md, 5)."""
-        outbox = self._pool.outbox
-        streams = {lane.sender.name: lane.sender.oldest for lane in outbox.lanes}
-        await socket.send(encode_control(Hello(self._worker, self._pool.boot, streams)))
-        welcome = self._expect(Welcome, await socket.recv())
-        for lane in outbox.lanes:
-            outbox.acked(lane, lane.sender.acked(welcome.streams.get(lane.sender.name, 0)))
-            self._pool.wake(lane)
+        """HELLO and WELCOME: what we still hold, and what the master has (wire.md, 5.3)."""
+        await self._say_hello(socket)
+        self._pool.welcomed(self._expect(Welcome, await socket.recv()))
+
+    async def _say_hello(self, socket: ClientConnection) -> None:
+        self._announced = self._pool.version
+        await socket.send(encode_control(self._pool.hello()))
 
     def _expect(self, kind: type[Expected], frame: str | bytes) -> Expected:
         message = decode_control(frame)
+        self._heed(message)
         if isinstance(message, Refused):
             raise LoginRefusedError(f"{self._url} refuses: {message.reason}")
         if not isinstance(message, kind):
@@ -185,6 +288,7 @@ class _Link:
 
     async def _serve(self, socket: ClientConnection) -> None:
         self.is_live = True
+        self._pool.refusal = None
         self._pool.assign()
         self._pool.say(None)
         sending = asyncio.create_task(self._send(socket))
@@ -196,25 +300,44 @@ class _Link:
             await asyncio.gather(sending, return_exceptions=True)
 
     async def _send(self, socket: ClientConnection) -> None:
-        """Whatever the lanes of this connection have to send, as far as their windows allow."""
+        """Whatever the streams of this connection have to send, as far as their windows allow."""
         while True:
             self.wake.clear()
-            for lane in list(self.lanes):
-                while lane in self.lanes and (batch := lane.sender.next_batch()) is not None:
+            if self._announced != self._pool.version:
+                await self._say_hello(socket)
+            for stream in list(self.streams):
+                while stream in self.streams and (batch := stream.sender.next_batch()) is not None:
                     await socket.send(batch.data)
+                    if (pause := self._slow_until - monotonic()) > 0:
+                        await asyncio.sleep(pause)
             await self.wake.wait()
 
     def _take(self, frame: str | bytes) -> None:
-        """An acknowledgement, or word of a hole. Raises ControlError."""
+        """An acknowledgement, or word of a hole. Raises ControlError, FencedError."""
         message = decode_control(frame)
-        lanes = {lane.sender.name: lane for lane in self._pool.outbox.lanes}
+        self._heed(message)
+        if isinstance(message, Welcome):
+            self._pool.welcomed(message)
+            return
+        streams = {stream.sender.name: stream for stream in self._pool.outbox.streams}
         if isinstance(message, Ack):
             for name, seq in message.streams.items():
-                if name in lanes:
-                    self._pool.outbox.acked(lanes[name], lanes[name].sender.acked(seq))
-                    self._pool.wake(lanes[name])
-        elif isinstance(message, Nak) and message.stream in lanes:
-            lanes[message.stream].sender.nak(message.want)
-            self._pool.wake(lanes[message.stream])
+                if name in streams:
+                    stream = streams[name]
+                    self._pool.outbox.acked(stream, len(stream.sender.acked(seq)))
+                    self._pool.wake(stream)
+        elif isinstance(message, Nak) and message.stream in streams:
+            streams[message.stream].sender.nak(message.want)
+            self._pool.wake(streams[message.stream])
+        elif isinstance(message, Slow):
+            self._slow_until = monotonic() + min(message.seconds, SLOWEST_RETRY)
         elif isinstance(message, Refused):
             raise ControlError(message.reason)
+
+    def _heed(self, message: Control) -> None:
+        """Raises FencedError."""
+        if isinstance(message, Fenced):
+            raise FencedError(
+                f"{self._url}: a newer process has taken the place of worker {self._pool.worker}; "
+                "does another collector use this `name`?"
+            )

@@ -1,12 +1,13 @@
 """The Sink in front of a master: events to batches, on the lane that their market belongs to.
 
-A lane is one stream of the wire. All events of one symbol of one exchange go down the same lane, which keeps their order; class
-and pressure decide before a batch gets its number. What a batch holds is acknowledged, or still here.
+A lane writes to one stream of the wire. All events of one symbol of one exchange go down the same lane, which keeps their
+order; class and pressure decide before a batch gets its number. What a batch holds is acknowledged, or still here: on disk
+where there is a spool, else in memory.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from zlib import crc32
 
@@ -15,43 +16,66 @@ import msgspec
 from adapters.events import Event, Status
 from collector.pending import Pending, Pressure
 from collector.sink import Put, Republish
-from master.protocol import MAX_BATCH, Batch, MemoryHold, Sender
+from collector.spool import Listener, Spool, SpoolHold
+from master.protocol import MAX_BATCH, MemoryHold, Sender
 
 LINGER = 0.005
 """Seconds that the first event of a batch waits for company."""
+BEHIND_LINGER = 0.25
+"""The same while the master is far behind, and small batches would only be many."""
+BEHIND = 1 << 20
+"""Bytes that wait for acknowledgement from which it is."""
 BATCH_EVENTS = 512
-PRESSURE_FROM = {Pressure.SOME: 32 << 20, Pressure.FULL: 64 << 20}
-"""Bytes that wait for acknowledgement, on all lanes together, from which a pressure holds; it falls again at three quarters."""
+IN_MEMORY = 64 << 20
+"""Bytes that may wait for acknowledgement, on all lanes together, where there is no spool, or its disk refuses."""
+PRESSURE_FROM = {Pressure.SOME: 0.5, Pressure.FULL: 1.0}
+"""Parts of the room that are taken from which a pressure holds; it falls again at three quarters."""
 
 _encoder = msgspec.json.Encoder()
 _exchange_of = attrgetter("exchange")
 
 
+class Stream:
+    """One stream on its way to the master, and whose events each of its batches holds. `lane`: the connection it prefers."""
+
+    def __init__(self, lane: int, sender: Sender, told: deque[Counter[str]] | None = None) -> None:
+        self.lane = lane
+        self.sender = sender
+        self._told = told if told is not None else deque()
+
+    def add(self, body: bytes, count: int, whose: Counter[str]) -> None:
+        self._told.append(whose)
+        self.sender.add(body, count)
+
+    def acked(self, batches: int) -> Counter[str]:
+        """The oldest so many batches are durable: how many events of which exchange they held."""
+        return sum((self._told.popleft() for _ in range(batches)), Counter())
+
+    def withdraw(self) -> list[tuple[bytes, int, Counter[str]]]:
+        """Take back what the disk did not take, and was never sent: bodies, counts, and whose they are."""
+        hold = self.sender.hold
+        if not isinstance(hold, SpoolHold):
+            return []
+        taken = hold.withdraw()
+        whose = [self._told.pop() for _ in taken][::-1]
+        return [(body, count, each) for (body, count), each in zip(taken, whose, strict=True)]
+
+
 class Lane:
-    """One stream: what waits to become a batch, and the batches that wait to be acknowledged."""
+    """What waits to become a batch, and the stream to which it then goes."""
 
-    def __init__(self, index: int, added: Callable[["Lane", Event], None]) -> None:
+    def __init__(self, index: int, stream: Stream) -> None:
         self.index = index
-        self.sender = Sender(MemoryHold())
+        self.stream = stream
         self.pending = Pending()
-        self._added = added
-        self._timer: asyncio.TimerHandle | None = None
-        self._told: deque[Counter[str]] = deque()
 
-    def schedule(self) -> None:
-        """The first event of a batch has come."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LINGER, self.flush)
-
-    def flush(self) -> None:
-        """What is pending becomes a batch (or several, if it is large)."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def flush(self) -> Event | None:
+        """What is pending becomes a batch (or several, if it is large): its last event."""
         events = self.pending.take()
-        if events:
-            self._add(events)
-            self._added(self, events[-1])
+        if not events:
+            return None
+        self._add(events)
+        return events[-1]
 
     def _add(self, events: list[Event]) -> None:
         body = _encoder.encode(events)
@@ -60,28 +84,108 @@ class Lane:
             self._add(events[:middle])
             self._add(events[middle:])
         else:
-            self.sender.add(body, len(events))
-            self._told.append(Counter(map(_exchange_of, events)))
-
-    def acked(self, batches: int) -> Counter[str]:
-        """The oldest so many batches are durable: how many events of which exchange they held."""
-        return sum((self._told.popleft() for _ in range(batches)), Counter())
+            self.stream.add(body, len(events), Counter(map(_exchange_of, events)))
 
 
-class Outbox:
-    """Implements Sink. `wake(lane)` is called when a lane has something to send.
+class Outbox(Listener):
+    """Implements Sink. `wake(stream)` is called when a stream has something to send, `changed` when others are to be sent.
 
     By exchange, `acked_events`: how many are durable at the master; `lags`: milliseconds from the venue's time to ours, of the
     last event of the last batch.
+
+    `backlog`: generations of streams that nobody writes to any more: an earlier life's, and those from before the disk refused.
+    The oldest goes first and the lanes wait for it, so that the order of a symbol is that of its events.
     """
 
-    def __init__(self, lanes: int, wake: Callable[[Lane], None]) -> None:
-        self.lanes = [Lane(index, self._added) for index in range(lanes)]
+    def __init__(
+        self,
+        lanes: int,
+        wake: Callable[[Stream], None],
+        changed: Callable[[], None] = lambda: None,
+        spool: Spool | None = None,
+        adopted: tuple[Spool, ...] = (),
+        quota: int = IN_MEMORY,
+    ) -> None:
         self.acked_events: Counter[str] = Counter()
         self.pressure = Pressure.NONE
         self.lags: dict[str, float] = {}
+        self.backlog: deque[list[Stream]] = deque()
         self._wake = wake
+        self._changed = changed
+        self._spool = spool
+        self._quota = quota
+        self._timer: asyncio.TimerHandle | None = None
         self._all_acked = asyncio.Event()
+        for each in (*adopted, *((spool,) if spool is not None else ())):
+            self._take_over(each)
+        make = self._spooled if spool is not None else self._remembered
+        self.lanes = [Lane(index, make(index)) for index in range(lanes)]
+        self._by_hold = {id(each.sender.hold): each for each in self.streams}
+
+    # Streams ------------------------------------------------------------------------------------------------------------
+
+    def _take_over(self, spool: Spool) -> None:
+        """What an earlier life left goes first, and what became of its disk is told."""
+        told = spool.told
+        left = [Stream(index, Sender(hold, hold.stream), told[hold.stream]) for index, hold in enumerate(spool.left)]
+        if left:
+            self.backlog.append(left)
+
+    @staticmethod
+    def _remembered(index: int) -> Stream:
+        return Stream(index, Sender(MemoryHold()))
+
+    def _spooled(self, index: int) -> Stream:
+        assert self._spool is not None
+        hold = self._spool.new_hold()
+        return Stream(index, Sender(hold, hold.stream))
+
+    @property
+    def streams(self) -> Iterator[Stream]:
+        """All that hold something, or may yet, the oldest first."""
+        for generation in self.backlog:
+            yield from generation
+        yield from (lane.stream for lane in self.lanes)
+
+    @property
+    def due(self) -> list[Stream]:
+        """Those that may be sent now."""
+        return self.backlog[0] if self.backlog else [lane.stream for lane in self.lanes]
+
+    def _move(self, make: Callable[[int], Stream]) -> None:
+        """All lanes write to new streams; what was never written of the old ones goes along, the rest goes before."""
+        old = [lane.stream for lane in self.lanes]
+        for lane in self.lanes:
+            moved = lane.stream.withdraw()
+            lane.stream = make(lane.index)
+            for body, count, whose in moved:
+                lane.stream.add(body, count, whose)
+        if holding := [each for each in old if each.sender.hold.events]:
+            self.backlog.append(holding)
+        self._by_hold = {id(each.sender.hold): each for each in self.streams}
+        self._follow_pressure()
+        self._changed()
+
+    def tell(self, events: list[Event]) -> None:
+        """Something that belongs to no exchange."""
+        if events:
+            self.lanes[0].pending.events += events
+            self._schedule()
+
+    # Of the spool (Listener) --------------------------------------------------------------------------------------------
+
+    def ready(self, hold: SpoolHold) -> None:
+        stream = self._by_hold.get(id(hold))
+        if stream is not None:
+            self._wake(stream)
+
+    def failed(self) -> None:
+        self._move(self._remembered)
+
+    def healed(self) -> None:
+        self._move(self._spooled)
+
+    # Sink ---------------------------------------------------------------------------------------------------------------
 
     def open(self, exchange: str, republish: Republish) -> Put:
         lanes: dict[str | None, Lane] = {}
@@ -99,25 +203,44 @@ class Outbox:
                 pending.events.append(event)
             waiting = len(pending.events)
             if waiting == 1:
-                lane.schedule()
+                self._schedule()
             elif waiting >= BATCH_EVENTS:
-                lane.flush()
+                self._flush(lane)
 
         return put
 
     def status(self, status: Status) -> None:
         """A master is not told: its lake holds data, and the state of the collecting side has its own endpoint."""
 
-    def _added(self, lane: Lane, last: Event) -> None:
-        if last.timestamp is not None:
-            self.lags[last.exchange] = (last.received - last.timestamp) / 1000
-        self._all_acked.clear()
-        self._follow_pressure()
-        self._wake(lane)
+    def _schedule(self) -> None:
+        """Something waits for a batch. All lanes are flushed together, so that one write takes them to the disk."""
+        if self._timer is None:
+            linger = LINGER if self.held_bytes < BEHIND else BEHIND_LINGER
+            self._timer = asyncio.get_running_loop().call_later(linger, self.flush)
 
-    def acked(self, lane: Lane, released: list[Batch]) -> None:
-        """These batches of a lane, its oldest, are durable at the master."""
-        self.acked_events += lane.acked(len(released))
+    def flush(self) -> None:
+        """Everything that waits for a batch becomes one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for lane in self.lanes:
+            self._flush(lane)
+
+    def _flush(self, lane: Lane) -> None:
+        last = lane.flush()
+        if last is not None:
+            if last.timestamp is not None:
+                self.lags[last.exchange] = (last.received - last.timestamp) / 1000
+            self._all_acked.clear()
+            self._follow_pressure()
+            self._wake(lane.stream)
+
+    def acked(self, stream: Stream, batches: int) -> None:
+        """So many batches of a stream, its oldest, are durable at the master."""
+        self.acked_events += stream.acked(batches)
+        while self.backlog and not any(each.sender.hold.events for each in self.backlog[0]):
+            self.backlog.popleft()
+            self._changed()
         self._follow_pressure()
         if not self.held_events:
             self._all_acked.set()
@@ -125,11 +248,11 @@ class Outbox:
     @property
     def held_events(self) -> int:
         """Events that wait: for a batch, or for an acknowledgement."""
-        return sum(len(lane.pending.events) + lane.sender.held_events for lane in self.lanes)
+        return sum(len(lane.pending.events) for lane in self.lanes) + sum(each.sender.hold.events for each in self.streams)
 
     @property
     def held_bytes(self) -> int:
-        return sum(lane.sender.held_bytes for lane in self.lanes)
+        return sum(each.sender.hold.bytes for each in self.streams)
 
     @property
     def losses(self) -> Counter[str]:
@@ -137,21 +260,21 @@ class Outbox:
         return sum((lane.pending.counts for lane in self.lanes), Counter())
 
     def _follow_pressure(self) -> None:
-        held = self.held_bytes
-        pressure = max((each for each, start in PRESSURE_FROM.items() if held >= start), default=Pressure.NONE)
-        if pressure < self.pressure and held >= PRESSURE_FROM[self.pressure] * 3 // 4:
+        has_disk = self._spool is not None and self._spool.trouble is None
+        taken = self.held_bytes / (self._quota if has_disk else IN_MEMORY)
+        pressure = max((each for each, start in PRESSURE_FROM.items() if taken >= start), default=Pressure.NONE)
+        if pressure < self.pressure and taken >= PRESSURE_FROM[self.pressure] * 0.75:
             return
         if pressure is not self.pressure:
             self.pressure = pressure
             for lane in self.lanes:
                 lane.pending.set_pressure(pressure)
-                if lane.pending.events:
-                    lane.schedule()
+            self._schedule()
 
     async def drain(self, within: float) -> bool:
         for lane in self.lanes:
             lane.pending.set_pressure(Pressure.NONE)
-            lane.flush()
+        self.flush()
         if not self.held_events:
             return True
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -9,7 +10,7 @@ from time import monotonic, time_ns
 
 import aiohttp
 
-from adapters.effects import Answer, Fetch
+from adapters.effects import Answer, Fetch, Priority
 from adapters.errors import FetchError
 from adapters.venue import Limits
 from collector.limits import Window
@@ -23,6 +24,8 @@ Route = Callable[[str], str]
 AT_ONCE = 4
 TIMEOUT = 15.0
 MAX_BODY = 64 << 20
+KEPT = 0.5
+"""The part of the weight that is kept from past trades, so that a book in doubt never waits for them."""
 LONGEST_BLOCK = 3600.0
 """Seconds that a Retry-After can hold us up; bans of days are asked about again every hour."""
 _DEFAULT_BLOCK = 30.0
@@ -37,6 +40,7 @@ class RestClient:
         self._limits = limits
         self._route = route
         self._weight = Window(limits.weight, share)
+        self._kept = limits.weight.count * share * KEPT
         self._queue: list[tuple[int, int, Fetch, Reply, object]] = []
         self._waiting: dict[tuple[object, tuple[str, ...]], int] = {}
         self._order = count()
@@ -82,13 +86,17 @@ class RestClient:
                 self._wake.clear()
                 await self._wake.wait()
             fetch = self._queue[0][2]
-            delay = self._weight.delay(monotonic(), fetch.weight)
+            kept = self._kept if fetch.priority is Priority.BACKFILL else 0.0
+            delay = self._weight.delay(monotonic(), fetch.weight + kept)
             if delay == 0.0:
                 _, number, fetch, reply, asker = heappop(self._queue)
                 self._weight.spend(monotonic(), fetch.weight)
                 return number, fetch, reply, asker
-            # A little jitter: other processes behind this address wait for the same window.
-            await asyncio.sleep(delay + self._random.uniform(0.0, 0.05))
+            # A little jitter: other processes behind this address wait for the same window. What is urgent ends the wait.
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay + self._random.uniform(0.0, 0.05)):
+                    await self._wake.wait()
 
     async def _serve(self, number: int, fetch: Fetch, reply: Reply, asker: object) -> None:
         answer = await self._ask_venue(fetch)

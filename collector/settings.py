@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,8 +14,9 @@ from adapters import registry
 from adapters.errors import SymbolError
 from adapters.events import CHANNELS, Channel
 from adapters.symbols import is_pattern, parse
-from master.settings import ConfigError, Master, Section, Server
+from master.settings import ConfigError, Master, Section, Server, is_loopback
 from master.settings import load as load_model
+from master.tls import TlsError, trusting
 
 
 class Pairs(Section):
@@ -69,6 +72,14 @@ class Monitor(Section):
     port: int = Field(default=8768, ge=0, le=65535, description="0: the system chooses")
 
 
+class Spool(Section):
+    """Where batches wait on disk until the master has them."""
+
+    folder: Path | None = Field(default=None, description="where; <server.data>/spool where left out")
+    max_mb: int = Field(default=1024, ge=0, description="room of each worker; 0: no spool, what waits is lost with its process")
+    fsync_ms: int = Field(default=500, ge=0, le=60_000, description="time between fsyncs; 0: before each batch is sent")
+
+
 class Settings(BaseSettings):
     """The whole of config.json."""
 
@@ -80,7 +91,11 @@ class Settings(BaseSettings):
     master: Master = Master()
     exchanges: tuple[Exchange, ...] = ()
     workers: int | None = Field(default=None, ge=1, le=256, description="processes; as many as there are cores where left out")
+    name: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9_.+-]{1,64}$", description="of this collector; its host's where left out"
+    )
     server: Server = Server()
+    spool: Spool = Spool()
     monitor: Monitor = Monitor()
     debug: Debug = Debug()
 
@@ -92,12 +107,13 @@ class Settings(BaseSettings):
 def load(source: Path | dict[str, Any], only: list[str] | None = None, **options: Any) -> Settings:
     """Read and check the configuration; `only` these exchanges are enabled. Raises ConfigError with every fault."""
     settings = load_model(Settings, source, **options)
-    faults = [*_faults(settings), *_unknown(settings, only or [])]
+    faults = [*_master_faults(settings.master), *_faults(settings), *_unknown(settings, only or [])]
     if faults:
         raise ConfigError(*faults)
     if only:
+        named = settings.name or f"{gethostname()}-{'+'.join(only)}"  # so that two of them can run beside each other
         chosen = tuple(each.model_copy(update={"enabled": each.name in only}) for each in settings.exchanges)
-        settings = settings.model_copy(update={"exchanges": chosen})
+        settings = settings.model_copy(update={"exchanges": chosen, "name": named})
     if not any(exchange.pairs.of(channel) for exchange in settings.enabled for channel in CHANNELS):
         raise ConfigError("exchanges: none is enabled and has pairs, so that there is nothing to collect")
     return settings
@@ -108,6 +124,19 @@ def _unknown(settings: Settings, only: list[str]) -> Iterator[str]:
     for name in only:
         if name not in configured:
             yield f"--exchange {name}: not in the configuration; there are {', '.join(configured)}"
+
+
+def _master_faults(master: Master) -> Iterator[str]:
+    url = urlsplit(master.url)
+    if url.scheme == "ws" and not is_loopback(url.hostname or "") and not master.allow_plaintext:
+        yield (
+            f"master.url: {master.url} is another machine, and nothing would be encrypted; use wss:// (with master.ca, if the "
+            "master's certificate is your own), or set master.allow_plaintext to true where the network itself is trusted"
+        )
+    try:
+        trusting(master.ca)
+    except TlsError as error:
+        yield f"master.ca: {error}"
 
 
 def _faults(settings: Settings) -> Iterator[str]:

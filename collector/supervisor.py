@@ -20,7 +20,7 @@ from aiomultiprocess.types import Unit
 from msgspec.structs import replace
 
 from collector.limits import Backoff
-from collector.worker import DRAIN_WITHIN, Assignment, Count, WorkerState, counts, decode_state, work
+from collector.worker import DRAIN_WITHIN, FENCED, Assignment, Count, WorkerState, counts, decode_state, work
 from master.log import logger
 
 log = logger("supervisor")
@@ -83,6 +83,7 @@ class Worker:
         self.state: WorkerState | None = None
         self.past: Counter[Count] = Counter()
         self.restarts = 0
+        self.is_fenced = False
         self._assignment = assignment
         self._heard = 0.0
         self._heard_at: int | None = None
@@ -97,6 +98,9 @@ class Worker:
         while not stop.is_set():
             began = monotonic()
             code = await self._live(stop)
+            if code == FENCED:
+                self.is_fenced = True
+                stop.set()
             if not stop.is_set():
                 self.restarts += 1
                 pause = backoff.after_failure(monotonic() - began)

@@ -6,26 +6,36 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from logging import DEBUG, INFO
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from adapters.backfill import Resume
 from collector.exchange import Exchange, ExchangeState, route_to
-from collector.master_pool import MasterPool
+from collector.master_pool import FencedError, MasterPool
+from collector.outbox import IN_MEMORY
 from collector.plan import ExchangePlan, WorkerPlan
 from collector.sink import Sink
+from collector.spool import Spool, SpoolError, SpoolPlan, SpoolTakenError
 from master.log import configure, logger
 
 log = logger("worker")
 
 REPORT_EVERY = 0.5
+_NOTHING: Mapping[str, Resume] = MappingProxyType({})
 DRAIN_WITHIN = 10.0
+MASTER_WITHIN = 2.0
+"""Seconds that a new worker waits for the master's word on what is stored already; later it goes without."""
+FAILED, FENCED = 1, 76
+"""Exit codes: something was wrong here; another process has taken this worker's place."""
 
 
 class Assignment(Struct, frozen=True):
@@ -35,9 +45,11 @@ class Assignment(Struct, frozen=True):
     master_url: str
     master_key: str
     master_connections: int
+    master_ca: Path | None
     simulator: str | None
     debug: bool
     record_to: Path | None = None
+    spool: SpoolPlan | None = None
     missing_since: int | None = None
 
 
@@ -52,6 +64,7 @@ class WorkerState(Struct):
     waiting_bytes: int = 0
     master_connections: int = 0
     losses: dict[str, int] = {}
+    spool_trouble: str | None = None
 
 
 Count = tuple[str, str, str]
@@ -81,14 +94,14 @@ async def running(
     plans: tuple[ExchangePlan, ...],
     sink: Sink,
     simulator: str | None,
-    missing_since: int | None = None,
+    resume: Mapping[str, Resume] = _NOTHING,
     record_to: Path | None = None,
 ) -> AsyncIterator[list[Exchange]]:
-    """Run these exchanges for as long as the context is open."""
+    """Run these exchanges for as long as the context is open. `resume`: where an earlier process ended, by exchange."""
     connector = aiohttp.TCPConnector(limit_per_host=8)
     async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "market-data-collector"}) as session:
         route = route_to(simulator)
-        exchanges = [Exchange(each, sink, session, route, missing_since, record_to) for each in plans]
+        exchanges = [Exchange(each, sink, session, route, resume.get(each.name), record_to) for each in plans]
         async with asyncio.TaskGroup() as tasks:
             started = [tasks.create_task(exchange.run()) for exchange in exchanges]
             try:
@@ -105,36 +118,87 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     reader, writer = await asyncio.open_connection(sock=link)
     watching = asyncio.create_task(_watch(reader, stop))
-    pool = MasterPool(assignment.master_url, assignment.master_key, assignment.plan.name, assignment.master_connections)
+    pool = await _pool(assignment)
     sending = asyncio.create_task(pool.run())
     gc.freeze()  # what the imports made is not looked through again
     try:
-        collecting = running(
-            assignment.plan.exchanges,
-            pool.outbox,
-            assignment.simulator,
-            assignment.missing_since,
-            assignment.record_to,
-        )
-        async with collecting as exchanges:
-            while not stop.is_set():
-                writer.write(_encode(_state(assignment, exchanges, pool)) + b"\n")
-                await asyncio.wait([asyncio.ensure_future(stop.wait()), sending], timeout=REPORT_EVERY)
-                if sending.done():
-                    sending.result()
-            last = _state(assignment, exchanges, pool)
-        last = _counted_to_the_end(last, exchanges)
-        if not await pool.outbox.drain(DRAIN_WITHIN):
-            log.error("ended with events that the master did not acknowledge in time", events=pool.outbox.held_events)
-        acked = dict(pool.outbox.acked_events)
-        writer.write(_encode(replace(last, acked=acked, waiting=pool.outbox.held_events)) + b"\n")
-        await writer.drain()
-    except ConnectionError:
-        log.warning("the supervisor is gone")
+        await _collect(assignment, pool, sending, stop, writer)
+    except FencedError as error:
+        log.critical("another process has taken over; this collector ends", reason=str(error))
+        raise SystemExit(FENCED) from error
     finally:
         watching.cancel()
         sending.cancel()
         await asyncio.gather(watching, sending, return_exceptions=True)
+        await pool.close()
+
+
+async def _collect(
+    assignment: Assignment, pool: MasterPool, sending: asyncio.Task[None], stop: asyncio.Event, writer: asyncio.StreamWriter
+) -> None:
+    """Run the exchanges and report until `stop`; then hand over what is held. Raises FencedError."""
+    stopping = asyncio.create_task(stop.wait())
+    # A moment's patience, so that the first trades can tell what is missing before them.
+    either: list[asyncio.Future[Any]] = [pool.known, stopping, sending]
+    await asyncio.wait(either, timeout=MASTER_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+    resume = {plan.name: _resume(pool, plan.name, assignment.missing_since) for plan in assignment.plan.exchanges}
+    collecting = running(assignment.plan.exchanges, pool.outbox, assignment.simulator, resume, assignment.record_to)
+    async with collecting as exchanges:
+        if not pool.known.done():
+            pool.known.add_done_callback(lambda _: _resume_late(pool, exchanges))
+        while not stop.is_set():
+            _report(writer, _state(assignment, exchanges, pool))
+            await asyncio.wait([stopping, sending], timeout=REPORT_EVERY, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        last = _state(assignment, exchanges, pool)
+    last = _counted_to_the_end(last, exchanges)
+    if not await pool.outbox.drain(DRAIN_WITHIN):
+        log.error("ended with events that the master did not acknowledge in time", events=pool.outbox.held_events)
+    _report(writer, replace(last, acked=dict(pool.outbox.acked_events), waiting=pool.outbox.held_events))
+    with suppress(ConnectionError):
+        await writer.drain()
+
+
+def _resume(pool: MasterPool, exchange: str, missing_since: int | None) -> Resume:
+    """Where the earlier process ended: at the newest event that its spool or the master has, else when it was last heard of."""
+    known = pool.known_of(exchange)
+    return Resume(known.since or missing_since, known.trades)
+
+
+def _resume_late(pool: MasterPool, exchanges: list[Exchange]) -> None:
+    for exchange in exchanges:
+        exchange.resumed(pool.known_of(exchange.name).trades)
+
+
+def _report(writer: asyncio.StreamWriter, state: WorkerState) -> None:
+    if not writer.is_closing():  # a supervisor that is gone is no reason not to drain
+        writer.write(_encode(state) + b"\n")
+
+
+async def _pool(assignment: Assignment) -> MasterPool:
+    """The way to the master, with what an earlier life has left on disk."""
+    plan, spools = assignment.spool, []
+    names = tuple(each.name for each in assignment.plan.exchanges)
+    if plan is not None:
+        for name in (assignment.plan.name, *plan.adopts):
+            try:
+                spools.append(await asyncio.to_thread(Spool, plan.folder / name, plan.fsync_seconds))
+            except SpoolTakenError as error:
+                if name == assignment.plan.name:
+                    log.critical("cannot start", reason=str(error))
+                    raise SystemExit(FAILED) from error
+            except SpoolError as error:
+                log.critical("no spool: what waits for the master is in memory only", reason=str(error))
+    own = next((each for each in spools if plan is not None and each.folder.name == assignment.plan.name), None)
+    return MasterPool(
+        *(assignment.master_url, assignment.master_key, assignment.plan.name, assignment.master_connections),
+        ca=assignment.master_ca,
+        spool=own,
+        adopted=tuple(each for each in spools if each is not own),
+        quota=plan.max_bytes if plan is not None else IN_MEMORY,
+        exchanges=names,
+    )
 
 
 def _counted_to_the_end(last: WorkerState, exchanges: list[Exchange]) -> WorkerState:
@@ -167,4 +231,5 @@ def _state(assignment: Assignment, exchanges: list[Exchange], pool: MasterPool) 
         waiting_bytes=outbox.held_bytes,
         master_connections=pool.live,
         losses=dict(outbox.losses),
+        spool_trouble=pool.trouble,
     )

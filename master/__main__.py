@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from master import keys
+from master.auth import ROLES, join_key
 from master.log import configure
 from master.settings import ConfigError, MasterSettings, load
 
@@ -23,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return FAULTY
+    except keys.KeyRingError as error:
+        print(error, file=sys.stderr)
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +46,25 @@ def _parser() -> argparse.ArgumentParser:
     tidy.add_argument("--days", type=int, required=True)
     tidy.add_argument("--bytes", type=int, required=True)
     tidy.set_defaults(run=_tidy)
+    _add_keys(commands.add_parser("keys", help="make, list and revoke keys; a running master follows at once"))
     return parser
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", required=True)
+    new = commands.add_parser("new", help="make a key: printed once, to be given to its users as COLLECTOR_MASTER__KEY")
+    _common(new)
+    new.add_argument("--role", choices=ROLES, required=True)
+    new.add_argument("--name", default="", help="a note for people")
+    new.add_argument("--expires-days", type=int, metavar="DAYS", help="(default: never)")
+    new.set_defaults(run=_new_key)
+    listing = commands.add_parser("list", help="which keys there are; never the keys themselves")
+    _common(listing)
+    listing.set_defaults(run=_list_keys)
+    revoke = commands.add_parser("revoke", help="end a key and the sessions that use it")
+    _common(revoke)
+    revoke.add_argument("id")
+    revoke.set_defaults(run=_revoke_key)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -63,16 +86,46 @@ def _serve(options: argparse.Namespace) -> int:
     configure()
 
     async def serve() -> None:
-        stop = asyncio.Event()
+        stop, hangup = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await run(settings, stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
+        await run(settings, stop, hangup)
 
     try:
         uvloop.run(serve())
     except StartError as error:
         print(error, file=sys.stderr)
         return FAULTY
+    return 0
+
+
+def _key_file(options: argparse.Namespace) -> Path:
+    return keys.file_in(options.data if hasattr(options, "data") else _settings(options).server.data)
+
+
+def _new_key(options: argparse.Namespace) -> int:
+    days = options.expires_days
+    if days is not None and days < 1:
+        raise ConfigError(f"--expires-days: at least 1, not {days}")
+    made = keys.make(_key_file(options), options.role, options.name, None if days is None else timedelta(days=days))
+    print(join_key(made.id, made.key))
+    print(
+        f"{made.role} key {made.id}; it is not shown again. Give it to its users as COLLECTOR_MASTER__KEY, in environment or "
+        "as a file of that name in /run/secrets.",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _list_keys(options: argparse.Namespace) -> int:
+    print(*keys.table(keys.read(_key_file(options))), sep="\n")
+    return 0
+
+
+def _revoke_key(options: argparse.Namespace) -> int:
+    revoked = keys.revoke(_key_file(options), options.id)
+    print(f"{revoked.role} key {revoked.id} is revoked; a running master ends its sessions within a second", file=sys.stderr)
     return 0
 
 

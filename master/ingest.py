@@ -1,36 +1,42 @@
-"""The door for collectors: logins, batches in order into the journal, acknowledgements of what is durable.
+"""Sessions of collectors: batches in order into the journal, acknowledgements of what is durable.
 
-A session is one WebSocket connection. What makes delivery right is in protocol.Receiver; this is its I/O, and the old wire.
+A session is one WebSocket connection that door.Door has let in. What makes delivery right is in protocol.Receiver; this is its
+I/O, and the old wire.
 """
 
 import asyncio
 from collections import Counter
+from collections.abc import Coroutine
 from pathlib import Path
 from time import monotonic, time_ns
+from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from adapters.events import Event, Gap
-from master import auth, legacy
+from adapters.backfill import LastTrade
+from adapters.events import Event, Gap, Trade
+from master import legacy
+from master.door import Door, Grant, address_of
 from master.journal import Journal, JournalError
 from master.log import logger
 from master.protocol import (
     MAX_BATCH,
-    Accepted,
     Batch,
     BatchError,
-    Challenge,
     Control,
     ControlError,
+    Fenced,
     Hello,
     Hole,
-    Login,
+    Known,
     Mark,
     Receiver,
     Refused,
+    Slow,
     Verdict,
     decode_control,
     encode_control,
@@ -39,13 +45,16 @@ from master.protocol import (
     read_header,
     unpack,
 )
+from master.segments import Scan
 
 log = logger("ingest")
 
-LOGIN_WITHIN = 5.0
 NAK_EVERY = 0.5
 JOURNAL_RETRY = 5.0
-UNAUTHORISED = 4401
+MOST_PENDING = 64 << 20
+"""Bytes taken and not yet durable above which no more is read."""
+SLOW_SECONDS = 0.25
+FENCED = 4409
 POLICY = 1008
 TRY_LATER = 1013
 
@@ -53,11 +62,47 @@ _events = msgspec.json.Decoder(list[Event])
 _encoder = msgspec.json.Encoder()
 
 
+class FencedError(Exception):
+    """A session of an older boot than the newest that is here."""
+
+    def __init__(self, boot: int) -> None:
+        super().__init__(boot)
+        self.boot = boot
+
+
 class Tally(Struct):
-    """What was stored of one exchange since the start: rows by type, and when the last one was received (microseconds UTC)."""
+    """What was stored of one exchange: rows by type since the start; and of all time, when the newest event was received
+    (microseconds UTC) and the newest live trade of each symbol."""
 
     rows: Counter[str] = msgspec.field(default_factory=Counter)
     last_received: int = 0
+    trades: dict[str, Trade | LastTrade] = {}
+
+    def take(self, event: Event) -> None:
+        name = type(event).__name__
+        self.rows[name] = self.rows.get(name, 0) + 1
+        self.last_received = event.received
+        if isinstance(event, Trade) and event.source == "live":
+            self.trades[event.symbol] = event
+
+    @property
+    def known(self) -> Known:
+        trades = {symbol: LastTrade(each.id, each.timestamp, each.received) for symbol, each in self.trades.items()}
+        return Known(self.last_received, trades)
+
+
+def tallies(newest: Scan | None) -> dict[str, Tally]:
+    """What an earlier life knew of each exchange: the head of its newest segment, and what came after that."""
+    found: dict[str, Tally] = {}
+    if newest is not None:
+        known = msgspec.convert(newest.head.get("known", {}), dict[str, Known])
+        found = {name: Tally(last_received=each.since, trades=dict(each.trades)) for name, each in known.items()}
+        for batch in newest.batches:
+            for event in _events.decode(batch.body):
+                (found.get(event.exchange) or found.setdefault(event.exchange, Tally())).take(event)
+        for tally in found.values():
+            tally.rows.clear()
+    return found
 
 
 class Session:
@@ -66,6 +111,8 @@ class Session:
     def __init__(self, socket: ServerConnection, worker: str) -> None:
         self.socket = socket
         self.worker = worker
+        self.boot = 0
+        self.is_over = False
         self.due: set[bytes] = set()
         self.has_due = asyncio.Event()
         self.missed: dict[bytes, tuple[int, float]] = {}
@@ -87,13 +134,14 @@ class Session:
 class Ingest:
     """All sessions, the marks of all streams, and the way into the journal."""
 
-    def __init__(self, key: str, receiver: Receiver, dead_letters: Path) -> None:
+    def __init__(self, door: Door, receiver: Receiver, dead_letters: Path, newest: Scan | None = None) -> None:
         self.stored = 0
-        self.exchanges: dict[str, Tally] = {}
-        self.refused: Counter[str] = Counter()
+        self.exchanges = tallies(newest)
+        self.refused = door.refused
+        self.logins = door.logins
         self.sessions: set[Session] = set()
         self.trouble: str | None = None
-        self._key = key
+        self._door = door
         self._receiver = receiver
         self._dead_letters = dead_letters
         self._journal: Journal | None = None
@@ -103,6 +151,7 @@ class Ingest:
         self._own_events: list[Event] = []
         self._own_held: dict[int, list[Event]] = {}
         self._is_ending = False
+        self._tasks: set[asyncio.Task[None]] = set()
         receiver.marks[self._own] = Mark(worker="master")
 
     async def run(self, journal: Journal) -> None:
@@ -151,45 +200,38 @@ class Ingest:
 
     async def serve(self, socket: ServerConnection) -> None:
         """One connection, from its login to its end."""
+        grant = await self._door.admit(socket)
+        if grant is None:
+            return
         try:
-            async with asyncio.timeout(LOGIN_WITHIN):
-                opening = auth.decode_opening(_text(await socket.recv()))
-                await self._log_in(socket, opening)
-            # Not an option of the library, but its documented field of the protocol: large frames are for those who logged in.
-            socket.protocol.max_message_size = MAX_BATCH
-            if opening.key is not None:
-                await self._serve_legacy(socket)
-            else:
-                await self._serve_collector(socket, opening.id)
-        except auth.LoginError as error:
-            self.refused["login"] += 1
-            log.warning("login refused", address=_address(socket), reason=str(error))
-            await self._refuse(socket, "login refused", code=UNAUTHORISED)
+            await self._serve_as(grant, socket)
         except ControlError as error:
             self.refused["protocol"] += 1
-            log.warning("session ended", address=_address(socket), reason=str(error))
+            log.warning("session ended", address=address_of(socket), reason=str(error))
             await self._refuse(socket, str(error), code=POLICY)
-        except TimeoutError:
-            self.refused["silent"] += 1
-            await socket.close(UNAUTHORISED, "no login in time")
-        except ConnectionClosed:
+        except FencedError as error:
+            await self._end(socket, Fenced(error.boot), FENCED, "a newer boot is here")
+        except (ConnectionClosed, JournalError):  # a journal that refuses has `_pause` end all sessions, with the reason
             pass
+        finally:
+            self._door.left(socket)
 
-    async def _log_in(self, socket: ServerConnection, opening: auth.Opening) -> None:
-        """Raises LoginError. An unknown role and a wrong key look the same from outside (wire.md, 4)."""
-        if opening.key is not None:
-            if not auth.is_same(opening.key, self._key) or opening.role != "collector":
-                raise auth.LoginError("wrong key or role (old form)")
+    async def _serve_as(self, grant: Grant, socket: ServerConnection) -> None:
+        """What a role may do; nothing else."""
+        if grant.role != "collector":
+            async for _ in socket:
+                raise ControlError(f"role {grant.role} sends nothing here")
             return
-        nonce = auth.new_nonce()
-        await socket.send(encode_control(Challenge(nonce)))
-        login = decode_control(await socket.recv())
-        is_right = isinstance(login, Login) and auth.is_same(login.proof, auth.proof(self._key, "client", opening, nonce))
-        if not is_right or opening.role != "collector":
-            raise auth.LoginError("wrong key or role")
-        await socket.send(encode_control(Accepted(auth.proof(self._key, "server", opening, nonce))))
+        # Not an option of the library, but its documented field of the protocol: large frames are for collectors.
+        socket.protocol.max_message_size = MAX_BATCH
+        if grant.method == "legacy":
+            await self._serve_legacy(socket)
+        else:
+            await self._serve_collector(socket, grant.id)
 
     async def _serve_collector(self, socket: ServerConnection, worker: str) -> None:
+        journal = self._journal
+        assert journal is not None
         if self.trouble is not None:
             await self._refuse(socket, self.trouble, retry=True)
             return
@@ -198,10 +240,15 @@ class Ingest:
         acknowledging = asyncio.create_task(self._acknowledge(session))
         try:
             async for frame in socket:
+                if session.is_over:
+                    return
                 if isinstance(frame, bytes):
                     await self._take(session, frame)
                 else:
                     await self._hello(session, decode_control(frame))
+                if journal.pending_bytes > MOST_PENDING:  # 6.9: memory is bounded; the socket is read again when there is room
+                    await socket.send(encode_control(Slow(SLOW_SECONDS)))
+                    await journal.settled()
         finally:
             acknowledging.cancel()
             await asyncio.gather(acknowledging, return_exceptions=True)
@@ -211,12 +258,37 @@ class Ingest:
     async def _hello(self, session: Session, message: Control) -> None:
         if not isinstance(message, Hello):
             raise ControlError(f"{type(message).__name__} from a collector")
+        assert self._journal is not None
+        session.boot = message.boot
+        self._fence(session)
+        # 6.8: nothing of an older boot is under way, and what WELCOME says of streams and trades is durable.
+        await self._journal.settled()
         welcome, holes = self._receiver.hello(message)
         for hole in holes:
             log.error("batches are gone for good", worker=hole.worker, stream=hole.stream, first=hole.first, last=hole.last)
             self.record([_lost(hole)])
         self._flush_own()  # in the journal before what follows the hole: no crash leaves the one without the other
-        await session.socket.send(encode_control(welcome))
+        known = {name: self.exchanges[name].known for name in message.exchanges if name in self.exchanges}
+        await session.socket.send(encode_control(replace(welcome, known=known)))
+
+    def _fence(self, session: Session) -> None:
+        """6.7: one boot of a worker at a time, the newest of those that have a session. Raises FencedError for an older one."""
+        boots = {each: each.boot for each in self.sessions if each.worker == session.worker and each.boot}
+        newest = max(boots.values())
+        for each in [each for each, boot in boots.items() if boot < newest]:
+            self.refused["fenced"] += 1
+            self.sessions.discard(each)
+            each.is_over = True  # whatever it still sends is not taken
+            log.warning("a newer boot of this worker is here; the older one's session ends", worker=each.worker, boot=each.boot)
+            if each is not session:
+                self._in_background(self._end(each.socket, Fenced(newest), FENCED, "a newer boot is here"))
+        if session.is_over:
+            raise FencedError(newest)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _take(self, session: Session, frame: bytes) -> None:
         try:
@@ -253,11 +325,12 @@ class Ingest:
         except msgspec.MsgspecError as error:
             batch, events = self._bury(batch, error)
         for event in events:
-            tally = self.exchanges.get(event.exchange) or self.exchanges.setdefault(event.exchange, Tally())
-            name = type(event).__name__
-            tally.rows[name] = tally.rows.get(name, 0) + 1
-            tally.last_received = event.received
+            (self.exchanges.get(event.exchange) or self.exchanges.setdefault(event.exchange, Tally())).take(event)
         self._journal.append(batch)
+
+    def heading(self) -> dict[str, Any]:
+        """What the head of a segment holds beside the marks."""
+        return {"known": {name: msgspec.to_builtins(tally.known) for name, tally in self.exchanges.items() if name}}
 
     def _bury(self, batch: Batch, error: msgspec.MsgspecError) -> tuple[Batch, list[Event]]:
         """A batch that can never be stored is kept aside for a person, and must not stop the stream."""
@@ -282,10 +355,14 @@ class Ingest:
             await session.socket.send(encode_control(self._receiver.durable(due)))
 
     async def _refuse(self, socket: ServerConnection, reason: str, *, retry: bool = False, code: int = TRY_LATER) -> None:
-        after = JOURNAL_RETRY if retry else 0.0
+        await self._end(socket, Refused(reason, retry, JOURNAL_RETRY if retry else 0.0), code, reason[:120])
+
+    @staticmethod
+    async def _end(socket: ServerConnection, word: Control, code: int, reason: str) -> None:
+        """Say why, and close."""
         try:
-            await socket.send(encode_control(Refused(reason, retry, after)))
-            await socket.close(code, reason[:120])
+            await socket.send(encode_control(word))
+            await socket.close(code, reason)
         except ConnectionClosed:
             pass
 
@@ -317,7 +394,7 @@ class Ingest:
         self._own_seq = self._receiver.marks[self._own].durable
 
     async def _serve_legacy(self, socket: ServerConnection) -> None:
-        log.warning("a collector uses the old login, which sends the key in plain text", address=_address(socket))
+        log.warning("a collector uses the old login, which sends the key in plain text", address=address_of(socket))
         async for frame in socket:
             if self.trouble is not None:
                 await self._refuse(socket, self.trouble, retry=True)
@@ -326,7 +403,7 @@ class Ingest:
                 event = legacy.decode(frame, time_ns() // 1000)
             except legacy.LegacyError as error:
                 self.refused["legacy"] += 1
-                log.warning("unreadable frame", address=_address(socket), error=str(error)[:200])
+                log.warning("unreadable frame", address=address_of(socket), error=str(error)[:200])
                 continue
             if event is not None:
                 self.record([event])
@@ -336,13 +413,3 @@ def _lost(hole: Hole) -> Gap:
     now = time_ns() // 1000
     reason = f"no longer held by worker {hole.worker}: stream {hole.stream}"
     return Gap("", None, None, now, "delivery", reason, str(hole.first), str(hole.last), None, now)
-
-
-def _text(frame: str | bytes) -> str:
-    if isinstance(frame, bytes):
-        raise auth.LoginError("the first frame is no login")
-    return frame
-
-
-def _address(socket: ServerConnection) -> str:
-    return str(socket.remote_address[0]) if socket.remote_address else "?"

@@ -6,20 +6,23 @@ they cannot disagree. Writing and fsync run in one thread of their own; the loop
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from msgspec import Struct
 
 from master.log import logger
 from master.protocol import Batch
-from master.segments import Damage, SegmentWriter, cut_torn_tail, path_of, scan, segments_in
+from master.segments import Damage, Scan, SegmentWriter, cut_torn_tail, path_of, scan, segments_in
 
 log = logger("journal")
 
 Committed = Callable[[list[Batch]], None]
+Heading = Callable[[], Mapping[str, Any]]
+"""What the head of a segment is to hold beside the marks."""
 
 
 class JournalError(Exception):
@@ -27,13 +30,15 @@ class JournalError(Exception):
 
 
 class Recovery(Struct):
-    """What an earlier life left: marks and the segments to seal, and what of it is damaged."""
+    """What an earlier life left: marks and the segments to seal, and what of it is damaged; of the newest segment the head and
+    the batches."""
 
     marks: dict[bytes, int]
     segments: list[Path]
     damage: list[Damage]
     events: int
     next_number: int
+    newest: Scan | None = None
 
 
 def recover(folder: Path) -> Recovery:
@@ -49,6 +54,7 @@ def recover(folder: Path) -> Recovery:
             found = scan(path.read_bytes(), number)
         except FileNotFoundError:  # sealed since it was listed, by a child that outlived its master
             continue
+        recovery.newest = found
         recovery.damage += found.damage
         for stream, seq in found.marks.items():
             recovery.marks[stream] = max(seq, recovery.marks.get(stream, 0))
@@ -78,9 +84,13 @@ class Journal:
         roll_bytes: int,
         roll_seconds: float,
         gather_seconds: float = 0.002,
+        heading: Heading = dict,
     ) -> None:
         self.marks = dict(recovery.marks)
         self.bytes_written = 0
+        self.pending_bytes = 0
+        self._heading = heading
+        self._settled: list[asyncio.Future[None]] = []
         self._folder = folder
         self._committed = committed
         self._closed = closed
@@ -91,7 +101,8 @@ class Journal:
         self._stopping = False
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._writer = SegmentWriter(path_of(folder, recovery.next_number), recovery.next_number, self.marks)
+        number = recovery.next_number
+        self._writer = SegmentWriter(path_of(folder, number), number, self.marks, heading())
         self._opened_at = monotonic()
 
     @property
@@ -101,7 +112,15 @@ class Journal:
 
     def append(self, batch: Batch) -> None:
         self._pending.append(batch)
+        self.pending_bytes += batch.size
         self._wake.set()
+
+    async def settled(self) -> None:
+        """Return when everything appended so far is durable. Raises JournalError where it could not be kept."""
+        if self.pending_bytes:
+            settled = asyncio.get_running_loop().create_future()
+            self._settled.append(settled)
+            await settled
 
     async def run(self) -> None:
         """Commit until `stop`, and everything is durable. Raises JournalError where a write fails, and may be called again;
@@ -111,8 +130,11 @@ class Journal:
                 await self._idle()
                 continue
             await asyncio.sleep(self._gather_seconds)  # a few more batches share the fsync
+            # What is taken from here on may be lost to a crash that the next segment survives: its head must not know of it.
+            head = self._heading() if self._is_due(self.bytes_written + self.pending_bytes) else None
             await self._commit()
-            await self._roll_if_due()
+            if head is not None:
+                await self.roll(head)
 
     def stop(self) -> None:
         """Nothing more will be appended."""
@@ -127,22 +149,37 @@ class Journal:
             async with asyncio.timeout(max(0.0, self._opened_at + self._roll_seconds - monotonic())):
                 await self._wake.wait()
         except TimeoutError:
-            await self._roll_if_due()
+            if self._is_due(self.bytes_written):
+                await self.roll(self._heading())
+            elif not self.bytes_written:
+                self._opened_at = monotonic()
 
     async def _commit(self) -> None:
         batches, self._pending = self._pending, []
+        settled, self._settled = self._settled, []
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batches)
         except OSError as error:
+            self._settled += settled
             raise self._refused(error) from error
         for batch in batches:
             self.marks[batch.stream] = batch.seq
+            self.pending_bytes -= batch.size
         self._committed(batches)
+        for each in settled:
+            if not each.done():
+                each.set_result(None)
 
     def _refused(self, error: OSError) -> JournalError:
         """What came meanwhile is forgotten too: it follows what was refused, and will be asked for again."""
         self._pending.clear()
-        return JournalError(f"{self._folder}: {error.strerror or error}")
+        self.pending_bytes = 0
+        trouble = JournalError(f"{self._folder}: {error.strerror or error}")
+        for each in self._settled:
+            if not each.done():
+                each.set_exception(trouble)
+        self._settled.clear()
+        return trouble
 
     def _write(self, batches: list[Batch]) -> None:
         self._writer.write([batch.data for batch in batches])
@@ -154,21 +191,18 @@ class Journal:
             log.critical("fsync failed; the master ends, so that it acknowledges nothing it may not have", error=str(error))
             os._exit(74)
 
-    async def _roll_if_due(self) -> None:
+    def _is_due(self, size: int) -> bool:
+        """Whether a segment of this size is to be closed: it is large, or old and not empty."""
         is_old = monotonic() - self._opened_at >= self._roll_seconds
-        if self.bytes_written >= self._roll_bytes or (is_old and self.bytes_written):
-            await self.roll()
-        elif is_old:
-            self._opened_at = monotonic()
+        return size >= self._roll_bytes or (is_old and size > 0)
 
-    async def roll(self) -> None:
-        """Close the segment and begin the next. Raises JournalError."""
+    async def roll(self, head: Mapping[str, Any]) -> None:
+        """Close the segment and begin the next, in whose head `head` stands beside the marks. Raises JournalError."""
         number = self._writer.number + 1
         loop = asyncio.get_running_loop()
+        about = (path_of(self._folder, number), number, dict(self.marks), head)
         try:
-            begun = await loop.run_in_executor(
-                self._thread, SegmentWriter, path_of(self._folder, number), number, dict(self.marks)
-            )
+            begun = await loop.run_in_executor(self._thread, SegmentWriter, *about)
         except OSError as error:
             raise self._refused(error) from error
         finished, self._writer = self._writer, begun

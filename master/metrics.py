@@ -59,6 +59,10 @@ class Vitals(Collector):
         for reason, count in ingest.refused.items():
             refused.add_metric([reason], count)
         yield refused
+        logins = CounterMetricFamily("master_logins", "Logins by role and method", labels=["role", "method"])
+        for labels, count in ingest.logins.items():
+            logins.add_metric(labels, count)
+        yield logins
         events = CounterMetricFamily("master_events", "Events taken", labels=["exchange", "type"])
         last = GaugeMetricFamily("master_last_received_seconds", "Unix time of the newest event", labels=["exchange"])
         for name, tally in ingest.exchanges.items():

@@ -6,7 +6,7 @@ docs/wire.md is the contract; the clause numbers in comments are its own.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from secrets import token_bytes
 from struct import Struct as Layout
@@ -16,10 +16,14 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
+from adapters.backfill import LastTrade
+
 VERSION = 1
 MAX_BATCH = 16 << 20
 """Bytes of the largest message either side sends or takes after login."""
 MAX_BEFORE_LOGIN = 4096
+WINDOW = 32
+"""Batches of a stream that are on their way beyond the last acknowledgement (5.4)."""
 
 _MAGIC = b"CM"
 _FIELDS = Layout("<2sBx16sQIII")
@@ -42,6 +46,11 @@ class Batch(Struct, frozen=True, gc=False):
     @property
     def body(self) -> memoryview:
         return memoryview(self.data)[HEADER_SIZE:]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole message."""
+        return len(self.data)
 
 
 def new_stream() -> bytes:
@@ -111,18 +120,40 @@ class Refused(Struct, tag_field="op", tag="refused"):
     after: float = 0.0
 
 
-class Hello(Struct, tag_field="op", tag="hello"):
-    """`streams`: for each, the oldest seq that is still held (the next one to be given, where none is)."""
+class Hello(Struct, tag_field="op", tag="hello", omit_defaults=True):
+    """`streams`: for each, the oldest seq that is still held (the next one to be given, where none is). `exchanges`: those of
+    which WELCOME is to tell what is kept; a worker asks once, when it begins."""
 
     worker: str
     boot: int
     streams: dict[str, int]
+    exchanges: list[str] = []
 
 
-class Welcome(Struct, tag_field="op", tag="welcome"):
-    """`streams`: for each, the highest seq that is durable."""
+class Known(Struct):
+    """What is kept of an exchange: the receive time of its newest event, and the last trade of each symbol."""
+
+    since: int = 0
+    trades: dict[str, LastTrade] = {}
+
+
+class Welcome(Struct, tag_field="op", tag="welcome", omit_defaults=True):
+    """`streams`: for each, the highest seq that is durable. `known`: of the exchanges that HELLO asked for."""
 
     streams: dict[str, int]
+    known: dict[str, Known] = {}
+
+
+class Fenced(Struct, tag_field="op", tag="fenced"):
+    """A newer boot of this worker has a session: whoever hears this is no longer the one, and must end."""
+
+    boot: int
+
+
+class Slow(Struct, tag_field="op", tag="slow"):
+    """The journal cannot keep up: send nothing for so many seconds."""
+
+    seconds: float
 
 
 class Ack(Struct, tag_field="op", tag="ack"):
@@ -138,7 +169,7 @@ class Nak(Struct, tag_field="op", tag="nak"):
     want: int
 
 
-Control = Challenge | Login | Accepted | Refused | Hello | Welcome | Ack | Nak
+Control = Challenge | Login | Accepted | Refused | Hello | Welcome | Fenced | Slow | Ack | Nak
 
 _control: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
 _encoder = msgspec.json.Encoder()
@@ -157,10 +188,21 @@ def decode_control(text: str | bytes) -> Control:
     try:
         return _control.decode(text)
     except msgspec.MsgspecError as error:
-        raise ControlError(f"{error}: {text[:80]!r}") from error
+        raise ControlError(str(error)) from error  # without the text: it may be a login at the wrong place
 
 
 # The sender's end.
+
+
+class Held(Protocol):
+    """What is known of a batch that is held, wherever its bytes are."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def size(self) -> int: ...
 
 
 class Hold(Protocol):
@@ -174,11 +216,21 @@ class Hold(Protocol):
     def newest(self) -> int:
         """The highest seq ever held; 0 before the first."""
 
+    @property
+    def ready(self) -> int:
+        """The highest seq that may be sent: what is on its way to the disk may not (5.2)."""
+
+    @property
+    def events(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+
     def put(self, batch: Batch) -> None: ...
 
-    def get(self, seq: int) -> Batch: ...
+    def get(self, seq: int) -> Batch | None:
+        """None: it is being read, and whoever wants it will be woken."""
 
-    def release(self, through: int) -> list[Batch]:
+    def release(self, through: int) -> Sequence[Held]:
         """Let go of everything up to and with `through`, and return it."""
 
 
@@ -188,14 +240,22 @@ class MemoryHold:
     def __init__(self) -> None:
         self._batches: deque[Batch] = deque()
         self.newest = 0
+        self.events = 0
+        self.bytes = 0
 
     @property
     def oldest(self) -> int:
         return self._batches[0].seq if self._batches else self.newest + 1
 
+    @property
+    def ready(self) -> int:
+        return self.newest
+
     def put(self, batch: Batch) -> None:
         self._batches.append(batch)
         self.newest = batch.seq
+        self.events += batch.count
+        self.bytes += batch.size
 
     def get(self, seq: int) -> Batch:
         return self._batches[seq - self.oldest]
@@ -203,7 +263,10 @@ class MemoryHold:
     def release(self, through: int) -> list[Batch]:
         released = []
         while self._batches and self._batches[0].seq <= through:
-            released.append(self._batches.popleft())
+            batch = self._batches.popleft()
+            self.events -= batch.count
+            self.bytes -= batch.size
+            released.append(batch)
         return released
 
 
@@ -213,18 +276,16 @@ class Sender:
     It is attached to at most one session at a time. Without one it only numbers and holds.
     """
 
-    def __init__(self, hold: Hold, stream: bytes | None = None, window: int = 32) -> None:
+    def __init__(self, hold: Hold, stream: bytes | None = None, window: int = WINDOW) -> None:
         self.stream = stream or new_stream()
         self.name = self.stream.hex()
-        self.held_bytes = 0
-        self.held_events = 0
-        self._hold = hold
+        self.hold = hold
         self._window = window
         self._next: int | None = None
 
     @property
     def oldest(self) -> int:
-        return self._hold.oldest
+        return self.hold.oldest
 
     @property
     def is_attached(self) -> bool:
@@ -232,15 +293,12 @@ class Sender:
 
     def add(self, body: bytes, count: int) -> None:
         """Number a batch of `count` events and hold it."""
-        batch = pack(self.stream, self._hold.newest + 1, count, body)
-        self._hold.put(batch)
-        self.held_bytes += len(batch.data)
-        self.held_events += count
+        self.hold.put(pack(self.stream, self.hold.newest + 1, count, body))
 
-    def attach(self, durable: int) -> list[Batch]:
+    def attach(self, durable: int) -> Sequence[Held]:
         """A session begins, and its master has everything up to `durable`: returns what may be let go."""
         released = self.acked(durable)
-        self._next = self._hold.oldest
+        self._next = self.hold.oldest
         return released
 
     def detach(self) -> None:
@@ -250,26 +308,26 @@ class Sender:
     def next_batch(self) -> Batch | None:
         """What is to be sent now, at most a window ahead of the last acknowledgement; None for nothing."""
         seq = self._next
-        if seq is None or seq > self._hold.newest or seq >= self._hold.oldest + self._window:
+        if seq is None or seq > self.hold.ready or seq >= self.hold.oldest + self._window:
             return None
-        self._next = seq + 1
-        return self._hold.get(seq)
+        batch = self.hold.get(seq)
+        if batch is not None:
+            self._next = seq + 1
+        return batch
 
-    def acked(self, through: int) -> list[Batch]:
+    def acked(self, through: int) -> Sequence[Held]:
         """Everything up to `through` is durable: returns what was let go. More than was ever sent is refused."""
-        if through > self._hold.newest:
-            raise ControlError(f"{through} acknowledged, {self._hold.newest} sent")
-        released = self._hold.release(through)
-        self.held_bytes -= sum(len(batch.data) for batch in released)
-        self.held_events -= sum(batch.count for batch in released)
+        if through > self.hold.newest:
+            raise ControlError(f"{through} acknowledged, {self.hold.newest} sent")
+        released = self.hold.release(through)
         if self._next is not None:
-            self._next = max(self._next, self._hold.oldest)
+            self._next = max(self._next, self.hold.oldest)
         return released
 
     def nak(self, want: int) -> None:
         """The receiver misses `want`: go on from there."""
         if self._next is not None:
-            self._next = min(self._next, max(want, self._hold.oldest))
+            self._next = min(self._next, max(want, self.hold.oldest))
 
 
 # The receiver's end.

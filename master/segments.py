@@ -1,14 +1,15 @@
-"""Checked append-only files of batches: the master's journal, and later the worker's spool, are folders of these.
+"""Checked append-only files of batches: the master's journal and the worker's spool are folders of these.
 
 A segment is a sequence of batches as they came over the wire; each carries its own length and checksums, so that a reader knows
 to the byte how far a file is whole. The first record is the head: stream 0, seq = the segment's number, count 0, and as body a
-JSON object of every stream's durable mark, so that the newest segment alone tells how far each stream is.
+JSON object: `streams`, every stream's mark, so that the newest segment alone tells how far each stream is, and what else its
+owner wants to find again (the journal: the last trade of each market; the spool: which streams its lanes are).
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import orjson
 from msgspec import Struct
@@ -32,16 +33,22 @@ class Damage(Struct, frozen=True):
 
 
 class Scan(Struct):
-    """A segment as it is on disk: its head's marks, its batches in order, and whatever is damaged.
+    """A segment as it is on disk: its head, its batches in order and where they stand, and whatever is damaged.
 
     `end` is where the last whole record ends; damage from there on is a torn tail.
     """
 
     number: int
-    marks: dict[bytes, int]
+    head: dict[str, Any]
     batches: list[Batch]
+    offsets: list[int]
     damage: list[Damage]
     end: int
+
+    @property
+    def marks(self) -> dict[bytes, int]:
+        """Of the head: how far each stream was when the segment began."""
+        return {bytes.fromhex(name): seq for name, seq in self.head.get("streams", {}).items()}
 
     @property
     def torn_bytes(self) -> int:
@@ -59,16 +66,17 @@ def segments_in(folder: Path) -> list[Path]:
 
 def scan(data: bytes, number: int) -> Scan:
     """Read all that can be read of a segment's bytes."""
-    result = Scan(number, {}, [], [], 0)
+    result = Scan(number, {}, [], [], [], 0)
     for offset, found in _records(data):
         if isinstance(found, Damage):
             result.damage.append(found)
             continue
         result.end = offset + len(found.data)
         if found.stream == HEAD_STREAM:
-            result.marks = {bytes.fromhex(name): seq for name, seq in orjson.loads(found.body).items()}
+            result.head = orjson.loads(found.body)
         else:
             result.batches.append(found)
+            result.offsets.append(offset)
     return result
 
 
@@ -106,13 +114,13 @@ def _next_header(data: bytes, start: int) -> int:
 class SegmentWriter:
     """One segment that is being written. Not shared between threads or processes."""
 
-    def __init__(self, path: Path, number: int, marks: dict[bytes, int]) -> None:
+    def __init__(self, path: Path, number: int, marks: Mapping[bytes, int], more: Mapping[str, Any] | None = None) -> None:
         """Begin a new segment and make its head durable. Raises OSError; then nothing is left behind."""
         self.path = path
         self.number = number
         self.size = 0
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        head = orjson.dumps({stream.hex(): seq for stream, seq in marks.items()})
+        head = orjson.dumps({"streams": {stream.hex(): seq for stream, seq in marks.items()}, **(more or {})})
         try:
             self.write([pack(HEAD_STREAM, number, 0, head).data])
             self.sync()
@@ -144,7 +152,10 @@ class SegmentWriter:
 
     def sync(self) -> None:
         """Make everything written durable. An OSError here must end the process: what is on disk is then unknown."""
-        os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+        sync_data(self._fd)
+
+    def fileno(self) -> int:
+        return self._fd
 
     def close(self) -> None:
         os.close(self._fd)
@@ -161,6 +172,11 @@ def cut_torn_tail(path: Path, end: int) -> None:
     with path.open("r+b") as file:
         file.truncate(end)
         os.fsync(file.fileno())
+
+
+def sync_data(fd: int) -> None:
+    """Make the content of an open file durable. Raises OSError."""
+    os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
 
 
 def sync_path(path: Path) -> None:

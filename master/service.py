@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from socket import AF_INET, AF_INET6, create_server, socket
@@ -15,16 +16,20 @@ from websockets.asyncio.server import serve
 
 from master.api import application
 from master.auth import PLACEHOLDER_KEY
-from master.ingest import LOGIN_WITHIN, Ingest
+from master.door import LOGIN_WITHIN, Door
+from master.ingest import Ingest
 from master.journal import Journal, recover
+from master.keys import KeyRing, KeyRingError, file_in
 from master.log import logger
 from master.metrics import Vitals
 from master.protocol import MAX_BEFORE_LOGIN, Receiver
-from master.settings import LOOPBACK, ConfigError, MasterSettings
+from master.settings import ConfigError, MasterSettings, Server, is_loopback
+from master.tls import Certificate, TlsError
 
 log = logger("master")
 
 PING_EVERY = 20.0
+LOOK_AT_KEYS_EVERY = 1.0
 TIDY_EVERY = 600.0
 """Seconds between looks at the lake's age and size, beside the one after each sealing."""
 SEAL_RETRY = 60.0
@@ -34,15 +39,16 @@ class StartError(Exception):
     """The master cannot start here, and what to do about it."""
 
 
-async def run(settings: MasterSettings, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set; then make durable what was taken, and end. Raises StartError, ConfigError."""
+async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Event | None = None) -> None:
+    """Serve until `stop` is set; then make durable what was taken, and end. Raises StartError, ConfigError.
+
+    When `hangup` is set, keys and certificate are read again.
+    """
     server = settings.server
-    key = settings.master.key.get_secret_value()
-    if key == PLACEHOLDER_KEY and server.host not in LOOPBACK:
-        raise ConfigError(
-            f"server.host: {server.host} can be reached from outside, but master.key is still the placeholder; "
-            "set one of your own, such as COLLECTOR_MASTER__KEY=$(openssl rand -hex 32)"
-        )
+    ring = _ring(settings)
+    if faults := [*_faults(settings, ring)]:
+        raise ConfigError(*faults)
+    certificate = _certificate(server)
     async with AsyncExitStack() as stack:
         ingest_socket = _bind("server.port", server.host, server.port, stack)
         http_socket = _bind("server.http_port", server.host, server.http_port, stack)
@@ -50,11 +56,14 @@ async def run(settings: MasterSettings, stop: asyncio.Event) -> None:
         try:
             recovery = recover(journal_folder)
             sealer = Sealer(settings, recovery.segments)
-            ingest = Ingest(key, Receiver(recovery.marks), server.data / "dead-letters")
+            door = Door(ring, server.allow_legacy)
+            ingest = Ingest(door, Receiver(recovery.marks), server.data / "dead-letters", recovery.newest)
+            recovery.newest = None  # as large as a segment, and read
             journal = Journal(
                 *(journal_folder, recovery, ingest.committed, sealer.add),
                 roll_bytes=server.segment_mb << 20,
                 roll_seconds=server.segment_minutes * 60,
+                heading=ingest.heading,
             )
         except OSError as error:
             raise _unusable(error.filename or journal_folder, error) from error
@@ -62,14 +71,88 @@ async def run(settings: MasterSettings, stop: asyncio.Event) -> None:
         committing = asyncio.create_task(ingest.run(journal))
         sealing = asyncio.create_task(sealer.run())
         stack.callback(sealing.cancel)
-        await _serve(ingest, ingest_socket, stack)
+        minding = asyncio.create_task(_mind(door, ring, certificate, hangup or asyncio.Event()))
+        stack.callback(minding.cancel)
+        await _serve(ingest, door, ingest_socket, certificate, stack)
         await _serve_http(Vitals(ingest, journal), http_socket, stack)
         _announce(server.data, ingest_socket, http_socket, stack)
-        await _until(stop, committing, sealing)
+        await _until(stop, committing, sealing, minding)
         await ingest.close()
         journal.stop()
         await committing
     log.info("ended", stored=ingest.stored)
+
+
+def _ring(settings: MasterSettings) -> KeyRing:
+    """Raises StartError."""
+    try:
+        return KeyRing(file_in(settings.server.data), settings.master.key.get_secret_value())
+    except KeyRingError as error:
+        raise StartError(str(error)) from error
+
+
+def _faults(settings: MasterSettings, ring: KeyRing) -> Iterator[str]:
+    """What is good enough for this machine alone, and not where others reach it."""
+    server = settings.server
+    if (server.tls_cert is None) != (server.tls_key is None):
+        yield "server.tls_cert and server.tls_key: the one is of no use without the other"
+    if is_loopback(server.host):
+        return
+    if settings.master.key.get_secret_value() == PLACEHOLDER_KEY and not ring.live:
+        yield (
+            f"server.host: {server.host} can be reached from outside, but master.key is still the placeholder; "
+            "set one of your own, such as COLLECTOR_MASTER__KEY=$(openssl rand -hex 32), "
+            "or make keys: python -m master keys new --role collector"
+        )
+    if server.tls_cert is None and not server.allow_plaintext:
+        yield (
+            f"server.host: {server.host} can be reached from outside, and nothing would be encrypted; set server.tls_cert and "
+            "server.tls_key, or server.allow_plaintext to true where the network itself is trusted"
+        )
+
+
+def _certificate(server: Server) -> Certificate | None:
+    """Raises ConfigError."""
+    if server.tls_cert is None or server.tls_key is None:
+        return None
+    try:
+        return Certificate(server.tls_cert, server.tls_key)
+    except TlsError as error:
+        raise ConfigError(f"server.tls_cert, server.tls_key: {error}") from error
+
+
+async def _mind(door: Door, ring: KeyRing, certificate: Certificate | None, hangup: asyncio.Event) -> None:
+    """Follow the key ring, and end sessions whose key was revoked or has expired; also renew the certificate, when told."""
+    if not ring.live and ring.secret("", "collector") is None:
+        log.error("no key is live, so that nobody can log in; make one: python -m master keys new --role collector")
+    trouble: str | None = None
+    while True:
+        try:
+            async with asyncio.timeout(LOOK_AT_KEYS_EVERY):
+                await hangup.wait()
+            hangup.clear()
+            _renew(certificate)
+        except TimeoutError:
+            pass
+        said, trouble = trouble, None
+        try:
+            if await asyncio.to_thread(ring.refresh):
+                log.info("key ring read", live=[key.id for key in ring.live])
+        except KeyRingError as error:
+            trouble = str(error)
+            if trouble != said:
+                log.error("cannot read the key ring; the keys are as they were before", reason=trouble)
+        await door.expel()
+
+
+def _renew(certificate: Certificate | None) -> None:
+    if certificate is None:
+        return
+    try:
+        certificate.renew()
+        log.info("certificate read")
+    except TlsError as error:
+        log.error("cannot renew the certificate; it stays as it was before", reason=str(error))
 
 
 async def _until(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
@@ -114,10 +197,13 @@ def _bind(key: str, host: str, port: int, stack: AsyncExitStack) -> socket:
     return bound
 
 
-async def _serve(ingest: Ingest, listening: socket, stack: AsyncExitStack) -> None:
+async def _serve(ingest: Ingest, door: Door, listening: socket, certificate: Certificate | None, stack: AsyncExitStack) -> None:
     server = serve(
         ingest.serve,
         sock=listening,
+        ssl=None if certificate is None else certificate.context,
+        create_connection=door.connection,
+        process_request=door.turned_away,
         compression=None,
         max_size=MAX_BEFORE_LOGIN,
         open_timeout=LOGIN_WITHIN,

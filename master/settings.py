@@ -3,6 +3,7 @@
 The master reads its two sections and leaves the rest to the collector, whose settings build on these.
 """
 
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from pydantic_settings import (
 from master.auth import PLACEHOLDER_KEY
 
 SECRETS = Path("/run/secrets")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+FOR_OTHERS = 0o077
 
 
 class ConfigError(Exception):
@@ -44,6 +45,8 @@ class Master(Section):
     url: str = Field(default="ws://127.0.0.1:8766", pattern=r"^wss?://")
     connections: int = Field(default=5, ge=1, le=64, description="connections of each worker")
     key: SecretStr = Field(default=SecretStr(PLACEHOLDER_KEY), min_length=1)
+    ca: Path | None = Field(default=None, description="PEM file: whom wss:// believes, instead of the system's authorities")
+    allow_plaintext: bool = Field(default=False, description="ws:// to another machine")
     demo: bool = Field(default=False, description="show events here instead of sending them to a master")
 
 
@@ -58,6 +61,12 @@ class Server(Section):
     segment_minutes: float = Field(default=15.0, gt=0, description="age at which it is")
     retention_days: int = Field(default=7, ge=1)
     retention_gb: float = Field(default=10.0, gt=0, description="size of the lake above which its oldest files go")
+    tls_cert: Path | None = Field(default=None, description="PEM file: certificate with chain; collectors use wss:// then")
+    tls_key: Path | None = Field(default=None, description="PEM file: its key")
+    allow_plaintext: bool = Field(default=False, description="a host that other machines reach, without TLS")
+    allow_legacy: bool | None = Field(
+        default=None, description="login of older collectors, which sends the key; null: over TLS and from this machine only"
+    )
 
 
 class MasterSettings(BaseSettings):
@@ -95,11 +104,34 @@ def load(model: type[Model], source: Path | dict[str, Any], **options: Any) -> M
             return init_settings, env_settings, secrets, InitSettingsSource(settings_cls, content)
 
     try:
-        return FromFile(**options)
+        loaded = FromFile(**options)
     except SettingsError as error:
         raise ConfigError(f"environment: {error}; name one key of a section, as in COLLECTOR_MASTER__KEY") from error
     except ValidationError as error:
         raise ConfigError(*(_line(model, fault) for fault in error.errors(include_url=False))) from error
+    if isinstance(source, Path) and _shows_key(source, content, loaded.master.key.get_secret_value()):
+        raise ConfigError(
+            f"master.key: others can read {source}; give the key as COLLECTOR_MASTER__KEY, in environment or as a file of that "
+            f"name in {SECRETS}, or chmod 600 {source}"
+        )
+    return loaded
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can be meant."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def _shows_key(file: Path, content: dict[str, Any], in_use: str) -> bool:
+    """Whether the key in use is in the file (and is one), and others can read it there."""
+    section = content.get("master")
+    key = section.get("key", PLACEHOLDER_KEY) if isinstance(section, dict) else PLACEHOLDER_KEY
+    return key == in_use != PLACEHOLDER_KEY and bool(file.stat().st_mode & FOR_OTHERS)
 
 
 def _content(file: Path) -> dict[str, Any]:

@@ -150,9 +150,9 @@ class Session:
 
     def __init__(self, *wanted: Wanted, adapter: type[Puppet] = Puppet, **options: Any) -> None:
         instruments = options.pop("instruments", None)
-        missing_since, aliases = options.pop("missing_since", None), options.pop("aliases", None)
+        resume, aliases = options.pop("resume", None), options.pop("aliases", None)
         shown = BookOptions(**({"depth": 10, "interval": 0.0} | options))
-        self.adapter = adapter(wanted, shown, instruments, missing_since, aliases)
+        self.adapter = adapter(wanted, shown, instruments, resume, aliases)
         self.now = 1000.0
         self.received = EPOCH
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.backfill import Resume
 from adapters.book import BookState
 from adapters.effects import Fetch
 from adapters.errors import NumberError
@@ -209,7 +210,7 @@ class TestHoles:
         assert {gap.reason for gap in gaps} == {"disconnected"}
 
     def test_the_time_before_the_collector_started_is_a_hole(self) -> None:
-        session = Session(TRADES, missing_since=EPOCH - 60_000_000)
+        session = Session(TRADES, resume=Resume(EPOCH - 60_000_000))
         (gap,) = of(session.open_and_ack(), Gap)
         assert (gap.reason, gap.since) == ("collector restarted", EPOCH - 60_000_000)
         session.say(trade("a"))

@@ -13,7 +13,7 @@ from collector import limits
 from collector import outbox as outbox_module
 from collector.master_pool import MasterPool
 from collector.pending import Pressure
-from master import auth
+from master import auth, guard, keys
 from master.protocol import (
     MAX_BATCH,
     Accepted,
@@ -291,6 +291,43 @@ class TestTrouble:
         assert reasons(said) == [f"{master.url} refuses: login refused"]
         assert "canary" not in repr(said)
 
+    async def test_an_address_that_has_to_wait_waits_and_then_gets_in(
+        self, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Behind one address there are others, who had a wrong key."""
+        monkeypatch.setattr(guard, "BURST", 3)
+        with logs() as said:
+            async with running(data) as master:
+                async with pool(master.url, key="canary", connections=5):
+                    await until(lambda: "too many failed logins; the address has to wait" in events(said))
+                refused_before = events(said).count("login refused")
+                async with pool(master.url) as one:
+                    await until(lambda: one.live == 3)
+                    assert any("too many failed logins from this address" in reason for reason in reasons(said))
+                assert events(said).count("login refused") == refused_before
+                assert (await master.health())["refused"]["throttled"] <= 8, "each asks once, and waits as it was told"
+
+    async def test_refused_it_never_shows_its_key(self) -> None:
+        """Whatever answers there, it never falls back to the form that sends the key."""
+        heard: list[str | bytes] = []
+
+        async def refuse(socket: ServerConnection) -> None:
+            heard.append(await socket.recv())
+            await socket.send(encode_control(Refused("login refused", retry=False)))
+            await socket.close(4401)
+
+        async with listening(refuse) as url, pool(url, key="canary", connections=1):
+            await until(lambda: len(heard) >= 5)
+        assert all(str(frame).startswith("v=1&role=collector&id=host-0&nonce=") for frame in heard)
+        assert "canary" not in repr(heard)
+
+    async def test_a_key_of_a_ring(self, data: Path) -> None:
+        made = keys.make(keys.file_in(data), "collector")
+        async with running(data) as master, pool(master.url, key=auth.join_key(made.id, made.key)) as one:
+            Source(one).tell(10)
+            assert await one.outbox.drain(5.0)
+        assert sorted(ids(data)) == list(range(1, 11))
+
     async def test_nobody_there_and_then_somebody(self, data: Path) -> None:
         async with running(data) as master:
             port = master.port
@@ -343,7 +380,7 @@ class TestBetweenTheLines:
         script = Script()
         async with listening(script.serve) as url, pool(url, connections=2) as one:
             await until(lambda: len(script.hellos) == 2)
-            names = {lane.sender.name for lane in one.outbox.lanes}
+            names = {lane.stream.sender.name for lane in one.outbox.lanes}
             assert [set(hello.streams) for hello in script.hellos] == [names, names]
             assert {hello.worker for hello in script.hellos} == {"host-0"}
             assert len({hello.boot for hello in script.hellos}) == 1
@@ -356,7 +393,7 @@ class TestBetweenTheLines:
             await until(lambda: len(script.batches[0:1]) and len(script.batches[0]) == 32)
             await asyncio.sleep(0.05)
             assert len(script.batches[0]) == 32
-            await script.say(script.sockets[0], Ack({lane.sender.name: 10}))
+            await script.say(script.sockets[0], Ack({lane.stream.sender.name: 10}))
             await until(lambda: len(script.batches[0]) == 42)
 
     async def test_a_nak_is_answered_from_there(self) -> None:
@@ -365,20 +402,20 @@ class TestBetweenTheLines:
             (lane,) = one.outbox.lanes
             add(one, 0, 5)
             await until(lambda: script.batches and len(script.batches[0]) == 5)
-            await script.say(script.sockets[0], Nak(lane.sender.name, 3))
+            await script.say(script.sockets[0], Nak(lane.stream.sender.name, 3))
             await until(lambda: len(script.batches[0]) == 8)
-            assert script.seqs(0, lane.sender.stream) == [1, 2, 3, 4, 5, 3, 4, 5]
+            assert script.seqs(0, lane.stream.sender.stream) == [1, 2, 3, 4, 5, 3, 4, 5]
 
     async def test_a_lane_moves_when_its_connection_dies_and_begins_at_the_oldest_held(self) -> None:
         script = Script()
         async with listening(script.serve) as url, pool(url, connections=2) as one:
             await until(lambda: one.live == 2)
-            stream = one.outbox.lanes[1].sender.stream
+            stream = one.outbox.lanes[1].stream.sender.stream
             add(one, 1, 4)
             carrier = await carrier_of(script, stream, 4)
             other = 1 - carrier
             await script.say(script.sockets[carrier], Ack({stream.hex(): 1}))
-            await until(lambda: one.outbox.lanes[1].sender.oldest == 2)
+            await until(lambda: one.outbox.lanes[1].stream.sender.oldest == 2)
             script.sockets[carrier].transport.abort()
             await until(lambda: script.seqs(other, stream) or len(script.sockets) > 2)
             await until(
@@ -392,7 +429,7 @@ class TestBetweenTheLines:
         script = Script()
         async with listening(script.serve) as url, pool(url, connections=2) as one:
             await until(lambda: one.live == 2)
-            stream = one.outbox.lanes[0].sender.stream
+            stream = one.outbox.lanes[0].stream.sender.stream
             add(one, 0, 64)
             carrier = await carrier_of(script, stream, 32)
             await script.say(script.sockets[1 - carrier], Ack({stream.hex(): 32}))
@@ -402,7 +439,7 @@ class TestBetweenTheLines:
         script = Script()
         async with listening(script.serve) as url, pool(url, connections=2) as one:
             await until(lambda: one.live == 2)
-            stream = one.outbox.lanes[0].sender.stream
+            stream = one.outbox.lanes[0].stream.sender.stream
             add(one, 0, 5)
             carrier = await carrier_of(script, stream, 5)
             await script.say(script.sockets[1 - carrier], Nak(stream.hex(), 4))
@@ -413,7 +450,7 @@ class TestBetweenTheLines:
         with logs() as said:
             async with listening(script.serve) as url, pool(url, connections=1) as one:
                 await until(lambda: one.live == 1)
-                await script.say(script.sockets[0], Ack({one.outbox.lanes[0].sender.name: 7}))
+                await script.say(script.sockets[0], Ack({one.outbox.lanes[0].stream.sender.name: 7}))
                 await until(lambda: len(script.sockets) == 2, "another session")
         assert "7 acknowledged, 0 sent" in reasons(said)[0]
 
@@ -442,7 +479,7 @@ def add(one: MasterPool, lane: int, batches: int) -> None:
     """So many batches on one lane."""
     for number in range(batches):
         one.outbox.lanes[lane].pending.events.append(trade(number + 1))
-        one.outbox.lanes[lane].flush()
+        one.outbox.flush()
 
 
 async def carrier_of(script: Script, stream: bytes, batches: int) -> int:
@@ -460,7 +497,7 @@ class TestAway:
         self, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The whole of it: hours without a master, in small."""
-        monkeypatch.setattr(outbox_module, "PRESSURE_FROM", {Pressure.SOME: 50_000, Pressure.FULL: 100_000})
+        monkeypatch.setattr(outbox_module, "IN_MEMORY", 100_000)
         async with running(data) as master:
             port = master.port
         async with pool(f"ws://127.0.0.1:{port}") as one:

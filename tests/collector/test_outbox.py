@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapters.events import Event, Gap, Status, Trade
 from collector import outbox as module
-from collector.outbox import BATCH_EVENTS, LINGER, Lane, Outbox
+from collector.outbox import BATCH_EVENTS, LINGER, Outbox, Stream
 from collector.pending import Pressure
 from collector.sink import Put
 from master.protocol import MAX_BATCH, Batch
@@ -25,19 +25,19 @@ class Master:
     """Reads everything at once, and acknowledges when it is told to."""
 
     def __init__(self, lanes: int = 1) -> None:
-        self.woken: list[Lane] = []
+        self.woken: list[Stream] = []
         self.outbox = Outbox(lanes, self.woken.append)
         self.republished: list[str] = []
         self.read: dict[int, list[Batch]] = {index: [] for index in range(lanes)}
         for lane in self.outbox.lanes:
-            lane.sender._window = 1_000_000
-            lane.sender.attach(0)
+            lane.stream.sender._window = 1_000_000
+            lane.stream.sender.attach(0)
 
     def open(self, exchange: str = EXCHANGE) -> Put:
         return self.outbox.open(exchange, self.republished.append)
 
     def batches(self, index: int = 0) -> list[Batch]:
-        while (batch := self.outbox.lanes[index].sender.next_batch()) is not None:
+        while (batch := self.outbox.lanes[index].stream.sender.next_batch()) is not None:
             self.read[index].append(batch)
         return self.read[index]
 
@@ -47,7 +47,7 @@ class Master:
     def acknowledge(self) -> None:
         """Everything that can be read."""
         for index, lane in enumerate(self.outbox.lanes):
-            self.outbox.acked(lane, lane.sender.acked(len(self.batches(index))))
+            self.outbox.acked(lane.stream, len(lane.stream.sender.acked(len(self.batches(index)))))
 
 
 # Batches ------------------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ class TestBatches:
         (batch,) = master.batches()
         assert (batch.seq, batch.count) == (1, 4)
         assert decode.decode(batch.body) == told
-        assert master.woken == master.outbox.lanes
+        assert master.woken == [lane.stream for lane in master.outbox.lanes]
 
     async def test_the_first_waits_no_longer_for_those_that_come_later(self) -> None:
         master = Master()
@@ -142,8 +142,7 @@ class TestLanes:
             doors = {exchange: master.open(exchange) for exchange in ("a", "b")}
             for number, (exchange, symbol) in enumerate(markets):
                 doors[exchange](trade(number, symbol, exchange))
-            for lane in master.outbox.lanes:
-                lane.flush()
+            master.outbox.flush()
             for index in range(lanes):
                 numbers = [int(event.id) for event in master.events(index) if isinstance(event, Trade)]
                 assert numbers == [
@@ -229,7 +228,7 @@ class TestDrain:
         assert not await master.outbox.drain(0.01)
 
     async def test_what_pressure_held_back_goes_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "PRESSURE_FROM", {Pressure.SOME: 1, Pressure.FULL: 1 << 30})
+        monkeypatch.setattr(module, "PRESSURE_FROM", {Pressure.SOME: 1e-9, Pressure.FULL: 1.0})
         master = Master()
         put = master.open()
         put(trade(1))
@@ -251,7 +250,7 @@ SOME, FULL = 40_000, 80_000
 class TestPressure:
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "PRESSURE_FROM", {Pressure.SOME: SOME, Pressure.FULL: FULL})
+        monkeypatch.setattr(module, "IN_MEMORY", FULL)
 
     def fill(self, master: Master, put: Put, until_pressure: Pressure) -> list[Trade]:
         """Trades, until so much waits."""
@@ -260,8 +259,7 @@ class TestPressure:
             told.append(trade(len(told) + 1))
             put(told[-1])
             if len(told) % 20 == 0:
-                for lane in master.outbox.lanes:
-                    lane.flush()
+                master.outbox.flush()
         return told
 
     async def test_memory_is_bounded_whatever_comes(self) -> None:
@@ -285,7 +283,7 @@ class TestPressure:
         self.fill(master, put, Pressure.SOME)
         for event in (book(1), book(2), trade(9001), ticker(3)):
             put(event)
-        master.outbox.lanes[0].flush()
+        master.outbox.flush()
         assert master.events()[-1] == trade(9001)
         assert master.outbox.losses == {"conflated books": 1}
 
@@ -328,7 +326,7 @@ class TestPressure:
         while master.outbox.held_bytes:
             before = master.outbox.pressure
             held = master.outbox.held_bytes
-            master.outbox.acked(lane, lane.sender.acked(lane.sender.oldest))
+            master.outbox.acked(lane.stream, len(lane.stream.sender.acked(lane.stream.sender.oldest)))
             if master.outbox.pressure is not before:
                 seen.append((before, master.outbox.pressure, held, master.outbox.held_bytes))
         assert [(before, after) for before, after, *_ in seen] == [

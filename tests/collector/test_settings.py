@@ -179,6 +179,25 @@ class TestFaults:
         assert all(": " in line for line in lines)
 
 
+class TestMaster:
+    """Nothing crosses a network in plain text that nobody has asked for."""
+
+    @pytest.mark.parametrize("url", ["ws://10.0.0.5:8766", "ws://master:8766", "ws://[2001:db8::1]:8766"])
+    def test_plain_text_to_another_machine(self, url: str) -> None:
+        (line,) = faults({**EXAMPLE, "master": {"url": url}})
+        assert line.startswith(f"master.url: {url} is another machine")
+        assert all(way in line for way in ("wss://", "master.ca", "master.allow_plaintext"))
+        assert load({**EXAMPLE, "master": {"url": url, "allow_plaintext": True}}).master.url == url
+
+    @pytest.mark.parametrize("url", ["wss://master:8766", "ws://localhost:1", "ws://127.0.0.9:1", "ws://[::1]:1"])
+    def test_what_nobody_can_overhear(self, url: str) -> None:
+        assert load({**EXAMPLE, "master": {"url": url}}).master.url == url
+
+    def test_an_authority_that_is_not_there_is_found_before_anything_starts(self, tmp_path: Path) -> None:
+        (line,) = faults({**EXAMPLE, "master": {"url": "wss://master:8766", "ca": str(tmp_path / "none.pem")}})
+        assert line == f"master.ca: {tmp_path / 'none.pem'}: No such file or directory"
+
+
 class TestSources:
     def test_environment_and_secret_files_before_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(master_settings, "SECRETS", tmp_path)

@@ -60,7 +60,8 @@ class Stage:
         """`python -m <arguments>`, settings as environment; `output`: the file descriptor that is its standard output."""
         self._logs += 1
         log = self.folder / f"{self._logs}-{arguments[0]}.log"
-        environment = os.environ | {"COLLECTOR_MASTER__KEY": KEY} | {name: str(value) for name, value in settings.items()}
+        usual = {"COLLECTOR_MASTER__KEY": KEY, "COLLECTOR_SERVER__DATA": str(self.data)}
+        environment = os.environ | usual | {name: str(value) for name, value in settings.items()}
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", *arguments), cwd=ROOT, env=environment, stdout=output, stderr=errors

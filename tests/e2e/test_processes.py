@@ -145,6 +145,8 @@ async def test_a_wrong_key_is_said_once_with_what_to_do(tmp_path: Path) -> None:
             COLLECTOR_MASTER__KEY="another",
         )
         await until(lambda: collector.logged("no master"), "the refusal is said")
+        monitor = str(collector.logged("collecting")[0]["monitor"])
+        await on.until_health(monitor, lambda health: health["waiting"] > 0, "events wait")
         code, _ = await collector.end()
         assert code == 1, "what could not be handed over is no success"
         said = collector.logged("no master")

@@ -17,7 +17,9 @@ from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from master.auth import Opening, encode_opening, new_nonce, proof
+from master.auth import Opening, encode_opening, new_nonce, proof, split_key
+from master.door import Door
+from master.keys import KeyRing, file_in
 from master.lake import connect as connect_lake
 from master.protocol import (
     MAX_BATCH,
@@ -70,6 +72,10 @@ class Address(Struct, frozen=True):
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.port}"
 
+    @property
+    def secure_url(self) -> str:
+        return f"wss://localhost:{self.port}"
+
     async def health(self) -> dict[str, Any]:
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.http_port}/health") as answer:
             found: dict[str, Any] = await answer.json()
@@ -86,6 +92,11 @@ def configuration(data: Path, **server: Any) -> dict[str, Any]:
     return {"master": {"key": KEY}, "server": {**usual, **server}}
 
 
+def door(data: Path, key: str = KEY) -> Door:
+    """A door as a master on this data has it."""
+    return Door(KeyRing(file_in(data), key))
+
+
 def address(data: Path) -> Address | None:
     """What a master that is up has left word of."""
     try:
@@ -99,11 +110,13 @@ async def _seal_nothing(_: Sealer) -> None:
 
 
 @asynccontextmanager
-async def running(data: Path, *, seals: bool = False, **server: Any) -> AsyncIterator[Address]:
+async def running(
+    data: Path, *, seals: bool = False, hangup: asyncio.Event | None = None, **server: Any
+) -> AsyncIterator[Address]:
     """A master in this process; it begins no child unless it `seals`."""
     stop = asyncio.Event()
     with patch.object(Sealer, "run", Sealer.run if seals else _seal_nothing):
-        serving = asyncio.create_task(run(load(MasterSettings, configuration(data, **server)), stop))
+        serving = asyncio.create_task(run(load(MasterSettings, configuration(data, **server)), stop, hangup))
         await until(lambda: serving.done() or address(data), "a master")
         if serving.done():
             serving.result()
@@ -121,6 +134,7 @@ class Process:
 
     def __init__(self, data: Path, config: dict[str, Any]) -> None:
         file = data.with_suffix(".json")
+        file.touch(mode=0o600)
         file.write_text(json.dumps(config))
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "master", "--config", str(file)],
@@ -174,12 +188,13 @@ class Collector:
         self.socket = socket
 
     async def log_in(self, key: str = KEY, role: str = "collector") -> None:
-        opening = Opening(role, id=WORKER, nonce=new_nonce())
+        kid, secret = split_key(key)
+        opening = Opening(role, id=WORKER, nonce=new_nonce(), kid=kid)
         await self.socket.send(encode_opening(opening))
         challenge = await self.hear(Challenge)
-        await self.say(Login(proof(key, "client", opening, challenge.nonce)))
+        await self.say(Login(proof(secret, "client", opening, challenge.nonce)))
         accepted = await self.hear(Accepted)
-        assert accepted.proof == proof(key, "server", opening, challenge.nonce)
+        assert accepted.proof == proof(secret, "server", opening, challenge.nonce)
 
     async def hello(self, *streams: bytes, oldest: int = 1) -> dict[bytes, int]:
         """Announce streams; the durable marks."""
@@ -233,3 +248,21 @@ async def collector(to: Address, *streams: bytes, oldest: int = 1) -> AsyncItera
         if streams:
             await one.hello(*streams, oldest=oldest)
         yield one
+
+
+async def is_taken(to: Address, key: str, role: str = "collector") -> bool:
+    """Whether a login with this key is right; a wrong one must be told so."""
+    async with stranger(to) as one:
+        try:
+            await one.log_in(key, role)
+        except AssertionError:
+            assert await one.closed() == 4401
+            return False
+        return True
+
+
+async def becomes_taken(to: Address, key: str) -> None:
+    """Until the master has looked at its keys again."""
+    async with asyncio.timeout(PATIENCE):
+        while not await is_taken(to, key):
+            await asyncio.sleep(0.02)

@@ -7,9 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from master.auth import LoginError, Opening, decode_opening, encode_opening, is_same, new_nonce, proof
+from master.auth import (
+    LoginError,
+    Opening,
+    decode_opening,
+    encode_opening,
+    is_same,
+    join_key,
+    new_key,
+    new_nonce,
+    proof,
+    split_key,
+)
 
 OPENING = Opening("collector", id="host-0", nonce="11" * 32)
+OF_A_RING = Opening("collector", id="host-0", nonce="11" * 32, kid="k01234567")
 NONCE = "22" * 32
 
 
@@ -21,6 +33,12 @@ class TestProof:
         assert proof("secret", "client", OPENING, NONCE) == by_hand
         assert by_hand == "74d3864ce64bd92759feaf0c0b4af69bcaddd36af63f592fe30bef9650bf01b9"
 
+    def test_a_key_of_a_ring_adds_its_id_as_a_seventh_line(self) -> None:
+        message = "\n".join(["cm.v1", "client", "collector", "host-0", "11" * 32, "22" * 32, "k01234567"])
+        by_hand = hmac.new(b"secret", message.encode(), sha256).hexdigest()
+        assert proof("secret", "client", OF_A_RING, NONCE) == by_hand
+        assert by_hand == "1d1c477207a15e41289adfe5dd508fbb2f957c1009ab1c894a0a6c5ac3599cfc"
+
     @pytest.mark.parametrize(
         "other",
         [
@@ -30,8 +48,9 @@ class TestProof:
             proof("secret", "client", Opening("collector", id="host-1", nonce="11" * 32), NONCE),
             proof("secret", "client", Opening("collector", id="host-0", nonce="12" * 32), NONCE),
             proof("secret", "client", OPENING, "23" * 32),
+            proof("secret", "client", OF_A_RING, NONCE),
         ],
-        ids=["key", "side", "role", "id", "client nonce", "server nonce"],
+        ids=["key", "side", "role", "id", "client nonce", "server nonce", "key id"],
     )
     def test_everything_is_bound(self, other: str) -> None:
         """So that a proof cannot be replayed, reflected, or used for another name."""
@@ -55,6 +74,10 @@ class TestOpening:
     def test_has_no_key_in_it(self) -> None:
         assert encode_opening(OPENING) == f"v=1&role=collector&id=host-0&nonce={'11' * 32}"
 
+    def test_names_the_key_where_there_are_several(self) -> None:
+        assert encode_opening(OF_A_RING) == f"v=1&role=collector&id=host-0&nonce={'11' * 32}&kid=k01234567"
+        assert decode_opening(encode_opening(OF_A_RING)) == OF_A_RING
+
     def test_the_old_form(self) -> None:
         assert decode_opening("key=a%26b+c&role=collector") == Opening("collector", "a&b c")
 
@@ -70,6 +93,9 @@ class TestOpening:
             "v=2&role=collector&id=host-0&nonce=11",
             "v=1&role=collector&id=host-0&nonce=11&key=secret",
             "v=2&key=secret&role=collector",
+            "v=1&role=collector&role=admin&id=host-0&nonce=11",
+            "v=1&role=collector&id=host-0%0A11&nonce=11",
+            "key=secret&role=collector%0A",
             "&".join(f"a{number}=1" for number in range(9)),
         ],
     )
@@ -81,3 +107,14 @@ class TestOpening:
         with pytest.raises(LoginError) as caught:
             decode_opening("v=2&key=canary&role=collector")
         assert "canary" not in str(caught.value)
+
+
+class TestConfiguredKey:
+    def test_of_a_ring_it_has_two_parts(self) -> None:
+        kid, secret = new_key()
+        assert split_key(join_key(kid, secret)) == (kid, secret)
+        assert len(bytes.fromhex(secret)) == 32
+
+    @pytest.mark.parametrize("text", ["secret", "my.own.key", f"k0123456.{'0' * 64}", f"k01234567.{'0' * 63}", "."])
+    def test_any_other_is_the_shared_one_as_it_stands(self, text: str) -> None:
+        assert split_key(text) == ("", text)

@@ -4,11 +4,11 @@ The second half breaks the rules one by one, to show that the first half would s
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 
-from master.protocol import Ack, Batch, Hello, Hole, Receiver, Sender, Verdict, Welcome
+from master.protocol import Ack, Batch, Held, Hello, Hole, Receiver, Sender, Verdict, Welcome
 from tests.master.world import Connection, Master, ViolationError, World
 
 SEEDS = range(100)
@@ -106,7 +106,7 @@ class GoesOnWhereItWas(Sender):
 
     reached = 1
 
-    def attach(self, durable: int) -> list[Batch]:
+    def attach(self, durable: int) -> Sequence[Held]:
         released = super().attach(durable)
         self._next = max(self.reached, self.oldest)
         return released

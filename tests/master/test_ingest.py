@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from master import door as door_module
 from master import ingest
 from master.auth import Opening, encode_opening, new_nonce, proof
 from master.ingest import Ingest
@@ -35,7 +36,7 @@ from master.protocol import (
 from master.segments import SegmentWriter, scan, segments_in
 from tests.hearing import events, logs
 from tests.master.making import NOON, STREAM, batch, streams, trade
-from tests.master.running import KEY, WORKER, Address, Collector, ask, collector, ids, running, stranger
+from tests.master.running import KEY, WORKER, Address, Collector, ask, collector, door, ids, running, stranger
 from tests.waiting import PATIENCE, until
 
 OTHER = bytes(range(101, 117))
@@ -83,7 +84,7 @@ class TestLogin:
             accepted = await one.hear(Accepted)
             assert accepted.proof == proof(KEY, "server", opening, challenge.nonce)
 
-    @pytest.mark.parametrize(("key", "role"), [("another key", "collector"), (KEY, "admin"), (KEY, ""), ("", "collector")])
+    @pytest.mark.parametrize(("key", "role"), [("another key", "collector"), (KEY, "owner"), (KEY, ""), ("", "collector")])
     async def test_a_wrong_key_and_a_wrong_role_look_the_same(self, master: Address, key: str, role: str) -> None:
         async with stranger(master) as one:
             opening = Opening(role or "x", id=WORKER, nonce=new_nonce())
@@ -148,7 +149,7 @@ class TestLogin:
     async def test_whoever_is_silent_is_sent_away(
         self, master: Address, monkeypatch: pytest.MonkeyPatch, says_something: bool
     ) -> None:
-        monkeypatch.setattr(ingest, "LOGIN_WITHIN", 0.1)
+        monkeypatch.setattr(door_module, "LOGIN_WITHIN", 0.1)
         async with stranger(master) as one:
             if says_something:
                 await one.socket.send(encode_opening(Opening("collector", id=WORKER, nonce=new_nonce())))
@@ -570,16 +571,16 @@ class TestLegacy:
 
     async def test_what_waits_for_company_at_the_end_is_stored(self, data: Path) -> None:
         data.mkdir()
-        door = Ingest(KEY, Receiver(), data / "dead-letters")
-        kept = Journal(data, recover(data), door.committed, lambda _: None, roll_bytes=1 << 20, roll_seconds=3600)
-        committing = asyncio.create_task(door.run(kept))
+        inside = Ingest(door(data), Receiver(), data / "dead-letters")
+        kept = Journal(data, recover(data), inside.committed, lambda _: None, roll_bytes=1 << 20, roll_seconds=3600)
+        committing = asyncio.create_task(inside.run(kept))
         await asyncio.sleep(0)
-        door.record([trade(1)])
-        await door.close()
+        inside.record([trade(1)])
+        await inside.close()
         kept.stop()
         await committing
         kept.close()
-        assert door.stored == 1
+        assert inside.stored == 1
 
     async def test_stored_also_if_the_master_ends_at_once(self, data: Path) -> None:
         async with running(data) as found, stranger(found) as one:

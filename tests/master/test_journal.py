@@ -161,10 +161,10 @@ class TestRoll:
             one.journal.append(batch(1, stream=ONE))
             one.journal.append(batch(1, stream=OTHER))
             await one.holds(2)
-            await one.journal.roll()
+            await one.journal.roll({})
             one.journal.append(batch(2, stream=ONE))
             await one.holds(3)
-            await one.journal.roll()
+            await one.journal.roll({})
         newest = segments_in(tmp_path)[-1]
         assert scan(newest.read_bytes(), 3).marks == {ONE: 2, OTHER: 1}
         for path in segments_in(tmp_path)[:-1]:

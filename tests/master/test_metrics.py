@@ -15,7 +15,7 @@ from master.journal import Journal, recover
 from master.metrics import Vitals
 from master.protocol import Receiver
 from tests.master.making import STREAM, batch, trade
-from tests.master.running import collector, running
+from tests.master.running import collector, door, running
 
 
 def samples(exposition: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -62,7 +62,7 @@ async def test_http_says_what_it_sends(tmp_path: Path) -> None:
 class TestVitals:
     @pytest.fixture
     async def parts(self, tmp_path: Path) -> tuple[Ingest, Vitals]:
-        ingest = Ingest("key", Receiver(), tmp_path / "dead")
+        ingest = Ingest(door(tmp_path), Receiver(), tmp_path / "dead")
         journal = Journal(tmp_path, recover(tmp_path), ingest.committed, lambda _: None, roll_bytes=1 << 20, roll_seconds=60)
         journal.close()
         return ingest, Vitals(ingest, journal)
@@ -99,6 +99,6 @@ class TestVitals:
             tmp_path / "other", recover(tmp_path / "other"), lambda _: None, lambda _: None, roll_bytes=1, roll_seconds=60
         )
         journal.close()
-        other = Vitals(Ingest("key", Receiver(), tmp_path), journal)
+        other = Vitals(Ingest(door(tmp_path), Receiver(), tmp_path), journal)
         assert samples(other.exposition().decode())["master_stored_events_total", ()] == 0
         assert samples(vitals.exposition().decode())["master_stored_events_total", ()] == 7

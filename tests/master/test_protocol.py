@@ -263,7 +263,7 @@ class TestSender:
         one = sender(3)
         assert one.next_batch() is None
         assert not one.is_attached
-        assert (one.oldest, one.held_events, one.held_bytes) == (1, 6, 3 * (HEADER_SIZE + 2))
+        assert (one.oldest, one.hold.events, one.hold.bytes) == (1, 6, 3 * (HEADER_SIZE + 2))
 
     def test_a_window_ahead_of_the_acknowledged_and_no_further(self) -> None:
         one = sender(10, window=4)
@@ -278,7 +278,7 @@ class TestSender:
         one = sender(5)
         assert [each.seq for each in one.acked(3)] == [1, 2, 3]
         assert one.acked(2) == [], "an old one changes nothing"
-        assert (one.oldest, one.held_events, one.held_bytes) == (4, 4, 2 * (HEADER_SIZE + 2))
+        assert (one.oldest, one.hold.events, one.hold.bytes) == (4, 4, 2 * (HEADER_SIZE + 2))
 
     def test_more_than_was_ever_sent_cannot_be_acknowledged(self) -> None:
         one = sender(2)
@@ -402,7 +402,7 @@ class SenderMachine(RuleBasedStateMachine):
     def holds_exactly_what_is_not_acknowledged(self) -> None:
         held = self.added[self.through :]
         assert self.one.oldest == self.through + 1
-        assert self.one.held_bytes == sum(held) + HEADER_SIZE * len(held)
+        assert self.one.hold.bytes == sum(held) + HEADER_SIZE * len(held)
 
 
 TestSenderMachine = SenderMachine.TestCase

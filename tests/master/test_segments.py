@@ -17,7 +17,7 @@ from tests.master.making import STREAM, batch, streams, trade, write_segment
 OTHER = bytes(range(101, 117))
 MARKS = {STREAM: 4, OTHER: 7}
 BATCHES = [batch(5), batch(8, stream=OTHER), batch(6, trade(61), trade(62)), batch(7)]
-HEAD = pack(HEAD_STREAM, 3, 0, b'{"%s":4,"%s":7}' % (STREAM.hex().encode(), OTHER.hex().encode())).data
+HEAD = pack(HEAD_STREAM, 3, 0, b'{"streams":{"%s":4,"%s":7}}' % (STREAM.hex().encode(), OTHER.hex().encode())).data
 RECORDS = [HEAD, *(each.data for each in BATCHES)]
 WHOLE = b"".join(RECORDS)
 ENDS = [sum(map(len, RECORDS[:count])) for count in range(len(RECORDS) + 1)]

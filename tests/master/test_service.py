@@ -5,22 +5,34 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from master import service
+from master import keys, service
 from master.__main__ import main
-from master.auth import PLACEHOLDER_KEY
+from master.auth import PLACEHOLDER_KEY, join_key
 from master.journal import recover
 from master.segments import SegmentWriter, path_of, segments_in
 from master.service import Sealer, StartError, run
 from master.settings import ConfigError, MasterSettings, load
 from tests.hearing import events, logs
 from tests.master.making import STREAM, batch, write_segment
-from tests.master.running import FOR_EVER, Process, address, ask, collector, configuration, ids, process, running
+from tests.master.running import (
+    FOR_EVER,
+    Process,
+    address,
+    ask,
+    becomes_taken,
+    collector,
+    configuration,
+    ids,
+    process,
+    running,
+)
 from tests.waiting import PATIENCE, until, until_now
 
 
@@ -43,7 +55,7 @@ class TestStart:
         assert address(data) is None
 
     async def test_the_placeholder_key_is_for_this_machine_only(self, data: Path) -> None:
-        config = configuration(data, host="0.0.0.0")
+        config = configuration(data, host="0.0.0.0", allow_plaintext=True)
         config["master"]["key"] = PLACEHOLDER_KEY
         with pytest.raises(ConfigError, match="the placeholder") as caught:
             async with asyncio.timeout(PATIENCE):
@@ -79,7 +91,7 @@ class TestStart:
 
     async def test_an_address_that_is_not_ours(self, data: Path) -> None:
         with pytest.raises(StartError, match=r"192\.0\.2\.1:0 cannot be listened on .*; see server\.host and server\.port"):
-            await start(data, host="192.0.2.1")
+            await start(data, host="192.0.2.1", allow_plaintext=True)
 
     async def test_a_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -117,6 +129,7 @@ class TestStart:
         capfd: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.chdir(tmp_path)
+        Path("config.json").touch(mode=0o600)
         Path("config.json").write_text(json.dumps(configuration(tmp_path / "data")))
         monkeypatch.setattr("master.log._configure_structlog", lambda _: None)
         assert main(arguments) == 2
@@ -275,6 +288,16 @@ class TestProcess:
         assert '"event": "ended"' in said
         assert "Traceback" not in said
         assert address(data) is None
+
+    def test_a_hangup_is_a_look_at_the_keys_and_no_end(self, data: Path) -> None:
+        with process(data) as (started, found):
+            made = keys.make(keys.file_in(data), "collector")
+            started.popen.send_signal(signal.SIGHUP)
+            asyncio.run(becomes_taken(found, join_key(made.id, made.key)))
+            code, said = started.end()
+        assert code == 0
+        assert f'"live": ["{made.id}"]' in said
+        assert made.key not in said
 
     def test_killed_it_leaves_nothing_in_the_way(self, data: Path) -> None:
         with process(data) as (started, first):

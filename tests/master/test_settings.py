@@ -23,6 +23,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written(folder: Path, content: object) -> Path:
     file = folder / "config.json"
+    file.touch(mode=0o600)
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     return file
 
@@ -165,6 +166,29 @@ class TestSecrets:
         found = load(MasterSettings, {"master": {"key": CANARY}})
         assert CANARY not in f"{found!r} {found} {found.master!r} {found.model_dump_json()}"
         assert found.master.key.get_secret_value() == CANARY
+
+    @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+    def test_a_key_in_a_file_that_others_can_read_is_refused_with_what_to_do(self, tmp_path: Path, mode: int) -> None:
+        file = written(tmp_path, {"master": {"key": CANARY}})
+        file.chmod(mode)
+        (line,) = faults(file)
+        assert line.startswith(f"master.key: others can read {file}; ")
+        assert all(way in line for way in ("COLLECTOR_MASTER__KEY", "no-secrets", f"chmod 600 {file}"))
+        assert CANARY not in line
+        file.chmod(0o600)
+        assert load(MasterSettings, file).master.key.get_secret_value() == CANARY
+
+    def test_one_that_is_not_in_use_there_is_no_matter(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = written(tmp_path, {"master": {"key": "an old one"}})
+        file.chmod(0o644)
+        monkeypatch.setenv("COLLECTOR_MASTER__KEY", CANARY)
+        assert load(MasterSettings, file).master.key.get_secret_value() == CANARY
+
+    @pytest.mark.parametrize("content", [{}, {"master": {}}, {"master": {"key": PLACEHOLDER_KEY}}])
+    def test_the_placeholder_is_no_secret(self, tmp_path: Path, content: dict[str, Any]) -> None:
+        file = written(tmp_path, content)
+        file.chmod(0o644)
+        assert load(MasterSettings, file).master.key.get_secret_value() == PLACEHOLDER_KEY
 
     def test_an_empty_key_is_none(self) -> None:
         (found,) = faults({"master": {"key": ""}})

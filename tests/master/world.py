@@ -14,6 +14,7 @@ from master.protocol import (
     Ack,
     Batch,
     BatchError,
+    Held,
     Hello,
     MemoryHold,
     Nak,
@@ -91,7 +92,7 @@ class Worker:
 
     @property
     def is_empty(self) -> bool:
-        return all(sender.held_events == 0 for sender in self.senders)
+        return all(sender.hold.events == 0 for sender in self.senders)
 
 
 class Master:
@@ -288,8 +289,9 @@ class World:
             link.is_live = True
             worker.assign()
 
-    def released(self, worker: Worker, batch: Batch) -> None:
+    def released(self, worker: Worker, batch: Held) -> None:
         """The collector lets go of this: from now on the master's disk has the only copy."""
+        assert isinstance(batch, Batch)
         worker.acked[batch.stream] = batch.seq
         self.seen["acked"] += 1
         if batch not in self.master.disk:
