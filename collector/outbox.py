@@ -8,7 +8,6 @@ where there is a spool, else in memory.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from operator import attrgetter
 from zlib import crc32
 
 import msgspec
@@ -32,7 +31,6 @@ PRESSURE_FROM = {Pressure.SOME: 0.5, Pressure.FULL: 1.0}
 """Parts of the room that are taken from which a pressure holds; it falls again at three quarters."""
 
 _encoder = msgspec.json.Encoder()
-_exchange_of = attrgetter("exchange")
 
 
 class Stream:
@@ -84,7 +82,7 @@ class Lane:
             self._add(events[:middle])
             self._add(events[middle:])
         else:
-            self.stream.add(body, len(events), Counter(map(_exchange_of, events)))
+            self.stream.add(body, len(events), Counter([event.exchange for event in events]))
 
 
 class Outbox(Listener):
