@@ -28,7 +28,7 @@ class Subscription:
     `heard`: when data last came; `latest`: the venue's time of the last trade told; `hole`: since when data may be missing (all
     microseconds UTC; None while whole). Where a venue numbers trades without holes, `origin`..`upcoming` are those of this
     session, the last one excluded, and `late` the ones reported missing that may still come; `seen`: the last trade ids, where
-    it does not, `kept` of them at most; `began`: number (0: none) and time of the first one. `told`, `gaps`: events so far.
+    it does not, `kept` of them at most; `began`: id and time of the first one. `told`, `gaps`: events so far.
     `is_struck`: rejected by the venue's list of markets, and wanted as soon as that has it.
     """
 
@@ -58,7 +58,7 @@ class Subscription:
         self.late: set[int] = set()
         self.seen: dict[str, None] = {}
         self.kept = _REMEMBERED_IDS
-        self.began: tuple[int, int] | None = None
+        self.began: tuple[str, int] | None = None
 
     def reject(self, reason: str, now: float) -> None:
         self.state, self.reason, self.changed, self.due = State.REJECTED, reason, now, _NEVER
