@@ -153,11 +153,10 @@ async def test_a_new_process_goes_on_where_the_last_one_ended(name: str, *, is_l
         for symbol, trade in last.items():
             await until(partial(_went_on, sim, name, symbol, trade), "trades that nobody hears")
         resume = Resume(max(trade.received for trade in ended.values()), {} if is_late else last)
-        async with running((plan_of(name),), memory, sim.url, resume) as (exchange,):
+        async with running((plan_of(name),), memory, sim.url, {name: resume}) as (exchange,):
             await until(lambda: all(t.received > ended[s].received for s in ended for t in memory.trades(s)[-1:]), "news")
             if is_late:
-                for chunk in exchange._chunks:
-                    chunk.feed.do(chunk.feed.adapter.resumed(last, 0.0))
+                exchange.resumed(last)
             await until(lambda: all(memory.gaps("trades", symbol) for symbol in PAIRS[name]), "our absence is a gap")
             await until(lambda: all(_was_filled(memory, symbol) for symbol in PAIRS[name]), "and is filled")
         for symbol in PAIRS[name]:
