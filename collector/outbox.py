@@ -13,9 +13,10 @@ from zlib import crc32
 import msgspec
 
 from adapters.events import Event, Status
+from collector.hold import SpoolHold
 from collector.pending import Pending, Pressure
 from collector.sink import Put, Republish
-from collector.spool import Listener, Spool, SpoolHold
+from collector.spool import Listener, Spool
 from master.protocol import MAX_BATCH, MemoryHold, Sender
 
 LINGER = 0.005
