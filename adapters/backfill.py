@@ -99,6 +99,8 @@ class Backfill:
     ) -> None:
         """A hole was told. `last`: the trade before it, where that is not the last one told. `end`: id and time of the trade
         behind it, where that is not the next one."""
+        if gap.reason == "renumbered":
+            self._searches.pop(subscription.native, None)  # what was missing of the old count cannot be told from the new
         if self._history is None or not self._is_fillable(subscription, gap):
             return
         search = self._searches.setdefault(subscription.native, _Search(subscription))
@@ -145,7 +147,7 @@ class Backfill:
         hole = search.holes[0]
         if hole.edge is None and not hole.is_whole:
             hole.begin(search.subscription.latest)
-        can_ask = not hole.is_whole and hole.pages < PAGES and len(search.subscription.seen) < REMEMBERED_IDS
+        can_ask = not hole.is_whole and hole.pages < PAGES and search.subscription.remembers < REMEMBERED_IDS
         fetch = self._request(native, hole) if can_ask else None
         if fetch is None:
             self._close(native, search)
@@ -155,8 +157,9 @@ class Backfill:
 
     def answered(self, native: str, rows: list[Row], received: int, now: float) -> Iterator[Fetch]:
         """A page came: what was missing is told, in order as soon as that is certain, and the next page asked for."""
-        search, history = self._searches[native], self._history
-        assert history is not None
+        search, history = self._searches.get(native), self._history
+        if search is None or history is None or not search.is_asked:
+            return
         search.is_asked, search.received, hole = False, received, search.holes[0]
         hole.pages += 1
         rows = self._risen(rows)
@@ -173,7 +176,9 @@ class Backfill:
 
     def failed(self, native: str, now: float) -> None:
         """There is no answer."""
-        search = self._searches[native]
+        search = self._searches.get(native)
+        if search is None:
+            return
         search.is_asked = False
         self._retry(native, search, now)
 

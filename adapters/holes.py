@@ -141,7 +141,7 @@ class NumberedHole(Hole):
             whole[0] = whole[0]._replace(since=self.gap.since)
         if whole and whole[-1].last == self._bounds[1]:
             whole[-1] = whole[-1]._replace(until=self.gap.until)
-        return whole
+        return [part._replace(until=max(part.since or 0, part.until or 0) or None) for part in whole]  # of two clocks
 
 
 class TimedHole(Hole):
@@ -193,7 +193,8 @@ class TimedHole(Hole):
             inside = inside[ids.index(self._after) + 1 :]
         elif self.gap.reason == "collector restarted":  # of the same moment an earlier process may have told any
             inside = [row for row in inside if row.timestamp > since]
-        return [row for row in inside if self._subscription.is_new(str(row.number))]
+        merged, is_new = self._subscription.parts, self._subscription.is_new
+        return [row for row in inside if str(row.number) not in merged and is_new(str(row.number))]
 
     def goes_on(self, rows: list[Row], history: History) -> bool:
         self._was_short = len(rows) < history.rows

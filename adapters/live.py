@@ -163,7 +163,7 @@ class LiveHandler:
         if subscription is not None:
             subscription.began = subscription.began or (str(first), 0)
             for number in range(first, last + 1):
-                subscription.is_new(str(number))
+                subscription.merged(str(number))
 
     def _tell_past(self, event: Trade | Gap) -> None:
         self.out.append(event)
