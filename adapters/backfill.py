@@ -61,6 +61,10 @@ class _Search:
         self.received = 0
         self.is_asked = False
 
+    def awaits(self, hole: Hole) -> bool:
+        """Whether nothing was asked for this hole yet."""
+        return hole.pages == 0 and self.attempts == 0 and not (self.is_asked and hole is self.holes[0])
+
 
 class Backfill:
     """`request`: the venue's question for a hole, None where it has no answer. `put`: where trades and gaps go."""
@@ -85,21 +89,31 @@ class Backfill:
     # Holes ----------------------------------------------------------------------------------------------------------
 
     def found(
-        self, subscription: Subscription, gap: Gap, now: float, *, since: int | None = None, end: int | None = None
+        self,
+        subscription: Subscription,
+        gap: Gap,
+        now: float,
+        *,
+        last: LastTrade | None = None,
+        end: tuple[str, int] | None = None,
     ) -> None:
-        """A hole was told. `since`, `end`: the venue's times of it, where not those of the last trade told and of the next."""
+        """A hole was told. `last`: the trade before it, where that is not the last one told. `end`: id and time of the trade
+        behind it, where that is not the next one."""
+        if gap.reason == "renumbered":
+            self._searches.pop(subscription.native, None)  # what was missing of the old count cannot be told from the new
         if self._history is None or not self._is_fillable(subscription, gap):
             return
         search = self._searches.setdefault(subscription.native, _Search(subscription))
-        since = since or subscription.latest or gap.since or 0
+        since = (last.timestamp or last.received) if last else (subscription.latest or gap.since or 0)
+        newest = search.holes[-1] if search.holes else None
         if self._is_numbered:
             hole: Hole = NumberedHole(gap, int(gap.first_missing or 0), int(gap.last_missing or 0), since, now)
-        elif len(search.holes) > 1 and end is None:
-            last = search.holes[-1]  # not asked for yet: one span, the whole of which will be looked through
-            last.gap, last.found = replace(last.gap, until=gap.until), now
+        elif isinstance(newest, TimedHole) and search.awaits(newest) and end is None:
+            newest.widen(gap, now)
             return
         else:
-            hole = TimedHole(gap, since, end, subscription, now)
+            after = last.id if last else next(reversed(subscription.seen), "")
+            hole = TimedHole(gap, since, after, end, subscription, now)
             subscription.kept = REMEMBERED_IDS
         if len(search.holes) >= HOLES:
             self.given_up += 1
@@ -133,7 +147,7 @@ class Backfill:
         hole = search.holes[0]
         if hole.edge is None and not hole.is_whole:
             hole.begin(search.subscription.latest)
-        can_ask = not hole.is_whole and hole.pages < PAGES and len(search.subscription.seen) < REMEMBERED_IDS
+        can_ask = not hole.is_whole and hole.pages < PAGES and search.subscription.remembers < REMEMBERED_IDS
         fetch = self._request(native, hole) if can_ask else None
         if fetch is None:
             self._close(native, search)
@@ -143,8 +157,9 @@ class Backfill:
 
     def answered(self, native: str, rows: list[Row], received: int, now: float) -> Iterator[Fetch]:
         """A page came: what was missing is told, in order as soon as that is certain, and the next page asked for."""
-        search, history = self._searches[native], self._history
-        assert history is not None
+        search, history = self._searches.get(native), self._history
+        if search is None or history is None or not search.is_asked:
+            return
         search.is_asked, search.received, hole = False, received, search.holes[0]
         hole.pages += 1
         rows = self._risen(rows)
@@ -161,7 +176,9 @@ class Backfill:
 
     def failed(self, native: str, now: float) -> None:
         """There is no answer."""
-        search = self._searches[native]
+        search = self._searches.get(native)
+        if search is None:
+            return
         search.is_asked = False
         self._retry(native, search, now)
 

@@ -15,7 +15,7 @@ from adapters.events import Channel, Side
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.numbers import Millis, Natural
-from adapters.symbols import Instrument, split, spot
+from adapters.symbols import QUOTES, Instrument, split, spot
 from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 VENUE = Venue(
@@ -51,6 +51,7 @@ VENUE = Venue(
 
 _STREAMS: dict[Channel, str] = {"trades": "@trade", "orderbooks": "@depth@100ms", "tickers": "@ticker"}
 _WEIGHTS = {1000: 50, 5000: 250}
+_QUOTES = tuple(quote for quote in QUOTES if quote != "USD")  # which only its BUSD, TUSD and the like end with
 _UNUSED = {"kline", "avgPrice", "blockTrade", "referencePrice"}
 
 
@@ -233,7 +234,7 @@ class Binance(ExchangeAdapter):
 
     @staticmethod
     def canonical(native: str) -> str | None:
-        return split(native)
+        return split(native, _QUOTES)
 
     # 5. One frame names many streams and is answered once, by its id. An unknown symbol is acknowledged too, and silent.
 
@@ -279,7 +280,7 @@ class Binance(ExchangeAdapter):
 
     def _parse_other(self, frame: bytes, say: Handler) -> None:
         """Whatever is no wrapped event: answers to requests, payloads without an event name, unwrapped and listed events."""
-        envelope = _envelope.decode(frame)
+        envelope = Envelope() if frame.startswith(b"[") else _envelope.decode(frame)
         payload = bytes(envelope.data) or frame
         for item in _items.decode(payload) if payload.startswith(b"[") else [payload]:
             probe = _probe.decode(item)

@@ -12,7 +12,7 @@ from adapters.effects import Fetch, Request, Send
 from adapters.events import Channel
 from adapters.handler import Handler
 from adapters.holes import Hole
-from adapters.symbols import Instrument
+from adapters.symbols import Instrument, split
 from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 VENUE = Venue(
@@ -66,7 +66,7 @@ class BinanceUs(ExchangeAdapter):
 
     @staticmethod
     def canonical(native: str) -> str | None:
-        return Binance.canonical(native)
+        return split(native)
 
     # 4, 10. The server pings every 3 minutes only, and most pairs are silent for hours. A question that is always answered
     #        tells a quiet connection from a dead one.

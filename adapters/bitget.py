@@ -156,6 +156,7 @@ class UnifiedBook(Struct, gc=False, rename={"asks": "a", "bids": "b"}):
 
 class Ticker(Struct, gc=False):
     ts: Millis | None = None
+    symbol: str = ""
     lastPr: str = ""
     bidPr: str = ""
     bidSz: str = ""
@@ -221,6 +222,8 @@ class Bitget(ExchangeAdapter):
         "/api/v2/spot/market/fills": ("trades", "symbol"),
         "/api/v2/spot/market/fills-history": ("trades", "symbol"),
         "/api/v2/spot/market/orderbook": ("view", "symbol"),
+        "/api/v2/spot/market/merge-depth": ("view", "symbol"),
+        "/api/v2/spot/market/tickers": ("tickers", None),
     }
 
     # 2. Names have no delimiter.
@@ -374,6 +377,9 @@ class Bitget(ExchangeAdapter):
                 book = _rest_book.decode(data)
                 timestamp = None if book.ts is None else book.ts * 1000
                 say.view(native, Snapshot(book.bids, book.asks, None, timestamp))
+            case ("tickers",):
+                for ticker in _tickers.decode(data):
+                    cls._tell_ticker(ticker.symbol, ticker, None, say)
             case _:
                 raise FetchError(f"nothing is known about {key}")
 
@@ -382,6 +388,8 @@ class Bitget(ExchangeAdapter):
         match answer:
             case {"data": [{"tradeId": _, "price": _}, *_]}:
                 return "trades"
+            case {"data": [{"symbol": _, "lastPr": _}, *_]}:
+                return "tickers"
             case {"data": {"asks": _, "bids": _}}:
                 return "view"
             case {"data": [{"symbol": _, "quantityPrecision": _}, *_]}:

@@ -166,8 +166,6 @@ class BookSide:
 
     def truncate(self, depth: int) -> list[Row]:
         """Drop what lies beyond `depth` levels, and return it. `depth` is at most what `top` keeps."""
-        if len(self.levels) <= depth:
-            return []
         if len(self.top) < len(self.levels):  # so many levels came at once that `top` no longer holds them all
             self.top, self._reach = sorted(self.levels), _FAR
         beyond = self.top[depth:]
@@ -263,7 +261,7 @@ class OrderBook:
             self.bids.apply(change.bids)
         if change.asks:
             self.asks.apply(change.asks)
-        if self._rule.truncates:
+        if self._rule.truncates and (len(self.bids.levels) > self.depth or len(self.asks.levels) > self.depth):
             change = self._truncated(change)
         self.sequence = change.last
         self._check(change.checksum)
@@ -293,8 +291,6 @@ class OrderBook:
 
     def _truncated(self, change: Change) -> Change:
         bids, asks = self.bids.truncate(self.depth), self.asks.truncate(self.depth)
-        if not bids and not asks:
-            return change
         # What falls out of the window is a removal that the venue leaves to us; readers of the changes are told.
         gone_bids, gone_asks = [Level(row.price, "0") for row in bids], [Level(row.price, "0") for row in asks]
         return replace(change, bids=[*change.bids, *gone_bids], asks=[*change.asks, *gone_asks])

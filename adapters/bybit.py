@@ -130,6 +130,10 @@ class PastTrades(Struct):
     list: list[PastTrade]
 
 
+class Tickers(Struct):
+    list: list[Ticker]
+
+
 class LotSize(Struct):
     basePrecision: str | None = None
 
@@ -155,6 +159,7 @@ _message = Decoder(Message)
 _trades = Decoder(list[Trade])
 _book = Decoder(Book)
 _ticker = Decoder(Ticker)
+_tickers = Decoder(Tickers)
 _answer = Decoder(Answer)
 _past_trades = Decoder(PastTrades, strict=False)
 _markets = Decoder(Markets)
@@ -171,6 +176,7 @@ class Bybit(ExchangeAdapter):
         "/v5/market/instruments-info": ("instruments", None),
         "/v5/market/recent-trade": ("trades", "symbol"),
         "/v5/market/orderbook": ("view", "symbol"),
+        "/v5/market/tickers": ("tickers", None),
     }
 
     # 2. Names have no delimiter, and linear perpetuals are called as their spot market: the address tells them apart.
@@ -214,7 +220,7 @@ class Bybit(ExchangeAdapter):
             for trade in _trades.decode(message.data):
                 say.trade(trade.s, trade.i, trade.p, trade.v, _SIDES[trade.S], trade.T * 1000)
         elif topic.startswith("tickers."):
-            self._tell_ticker(_ticker.decode(message.data), message, say)
+            self._tell_ticker(_ticker.decode(message.data), _micros(message.ts), say)
         elif message.success is not None or message.op:
             self._tell_reply(message, say)
         else:
@@ -243,10 +249,11 @@ class Bybit(ExchangeAdapter):
                 prices |= {side: best.price, f"{side}_amount": best.amount}
         say.ticker(book.s, timestamp, prices)
 
-    def _tell_ticker(self, ticker: Ticker, message: Message, say: Handler) -> None:
+    @staticmethod
+    def _tell_ticker(ticker: Ticker, timestamp: int | None, say: Handler) -> None:
         prices = {"bid": ticker.bid1Price, "bid_amount": ticker.bid1Size, "last": ticker.lastPrice}
         prices |= {"ask": ticker.ask1Price, "ask_amount": ticker.ask1Size, "volume_24h": ticker.volume24h}
-        say.ticker(ticker.symbol, _micros(message.ts), prices)
+        say.ticker(ticker.symbol, timestamp, prices)
 
     # 5. An acknowledgement never names its topics; a refusal names the bad ones inside its text, and may lack the id.
 
@@ -320,6 +327,9 @@ class Bybit(ExchangeAdapter):
             case ("view", _):
                 view = _book.decode(result)
                 say.view(view.s, Snapshot(view.b, view.a, view.u, _micros(view.cts, view.ts)))
+            case ("tickers",):
+                for ticker in _tickers.decode(result).list:
+                    cls._tell_ticker(ticker, None, say)
             case _:
                 raise FetchError(f"nothing is known about {key}")
 
@@ -330,6 +340,8 @@ class Bybit(ExchangeAdapter):
                 return "view"
             case {"result": {"list": [{"execId": _}, *_]}}:
                 return "trades"
+            case {"result": {"list": [{"symbol": _, "lastPrice": _}, *_]}}:
+                return "tickers"
             case {"result": {"list": [{"baseCoin": _, "lotSizeFilter": _}, *_]}}:
                 return "instruments"
         return None

@@ -121,6 +121,7 @@ class Update(Struct, gc=False):
 
 class Ticker(Struct, gc=False):
     t: Millis
+    i: str = ""
     a: Raw = Raw()
     b: Raw = Raw()
     bs: Raw = Raw()
@@ -172,6 +173,8 @@ class Cryptocom(ExchangeAdapter):
     endpoints = {
         "/public/get-instruments": ("instruments", None),
         "/public/get-trades": ("trades", "instrument_name"),
+        "/public/get-book": ("view", "instrument_name"),
+        "/public/get-tickers": ("tickers", None),
     }
 
     # 2. BTC_USDT is spot; BTCUSD-PERP and all others have no such name.
@@ -311,6 +314,12 @@ class Cryptocom(ExchangeAdapter):
                 for number, trade in _in_order(_trades.decode(data)):
                     side = _SIDES[trade.s.upper()]
                     say.past_trade(native, number, unquoted(trade.p), unquoted(trade.q), side, trade.t * 1000)
+            case ("view", native):
+                for book in _books.decode(data):
+                    say.view(native, Snapshot(_levels(book.bids), _levels(book.asks), book.u, book.t * 1000))
+            case ("tickers",):
+                for ticker in _tickers.decode(data):
+                    cls._tell_ticker(ticker.i, ticker, say)
             case _:
                 raise FetchError(f"nothing is known about {key}")
 
@@ -319,6 +328,10 @@ class Cryptocom(ExchangeAdapter):
         match answer:
             case {"result": {"data": [{"d": _, "p": _, "q": _}, *_]}}:
                 return "trades"
+            case {"result": {"data": [{"asks": _, "bids": _}, *_]}}:
+                return "view"
+            case {"result": {"data": [{"i": _, "a": _, "k": _}, *_]}}:
+                return "tickers"
             case {"result": {"data": [{"symbol": _, "inst_type": _}, *_]}}:
                 return "instruments"
         return None

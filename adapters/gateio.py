@@ -204,6 +204,7 @@ _problem = Decoder(Problem)
 _time = Decoder(Time)
 _book = Decoder(Book)
 _past_deals = Decoder(list[PastDeal])
+_days = Decoder(list[Day])
 _markets = Decoder(list[Market])
 
 
@@ -241,6 +242,7 @@ class Gateio(ExchangeAdapter):
         "/api/v4/spot/currency_pairs": ("instruments", None),
         "/api/v4/spot/order_book": ("book", "currency_pair"),
         "/api/v4/spot/trades": ("trades", "currency_pair"),
+        "/api/v4/spot/tickers": ("tickers", None),
     }
 
     # 2. Upper case alone is known, so that a name is taken as it is written.
@@ -299,9 +301,8 @@ class Gateio(ExchangeAdapter):
 
     def _tell_other_data(self, message: Tickers | Updates | Views | Bests, say: Handler) -> None:
         if isinstance(message, Tickers):
-            day, millis = message.result, message.time * 1000 if message.time_ms is None else message.time_ms
-            prices = {"bid": day.highest_bid, "ask": day.lowest_ask, "last": day.last, "volume_24h": day.base_volume}
-            say.ticker(day.currency_pair, millis * 1000, prices)
+            millis = message.time * 1000 if message.time_ms is None else message.time_ms
+            self._tell_day(message.result, millis * 1000, say)
         elif isinstance(message, Updates):
             self._tell_update(message.result.s, message.result, say)
         elif isinstance(message, Bests):
@@ -312,6 +313,11 @@ class Gateio(ExchangeAdapter):
         else:
             view = message.result
             say.view(view.s, Snapshot(view.bids, view.asks, view.lastUpdateId, view.t * 1000))
+
+    @staticmethod
+    def _tell_day(day: Day, timestamp: int | None, say: Handler) -> None:
+        prices = {"bid": day.highest_bid, "ask": day.lowest_ask, "last": day.last, "volume_24h": day.base_volume}
+        say.ticker(day.currency_pair, timestamp, prices)
 
     # 7. A whole book comes with each subscription, and again whenever the venue likes; then a change begins at the update
     #    after the last one. One without rows only moves the number on.
@@ -398,6 +404,9 @@ class Gateio(ExchangeAdapter):
                 for deal in _answered(_past_deals, body):
                     name, when = native or deal.currency_pair, _micros(deal.create_time_ms)
                     say.past_trade(name, str(deal.id), deal.price, deal.amount, deal.side, when)
+            case ("tickers",):
+                for day in _answered(_days, body):
+                    cls._tell_day(day, None, say)
             case _:
                 raise FetchError(f"nothing is known about {key}")
 
@@ -410,6 +419,8 @@ class Gateio(ExchangeAdapter):
                 return "book"
             case [{"create_time_ms": _, "price": _}, *_]:
                 return "trades"
+            case [{"currency_pair": _, "last": _, "base_volume": _}, *_]:
+                return "tickers"
             case [{"trade_status": _, "base": _}, *_]:
                 return "instruments"
         return None

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from adapters.events import Gap, Side
 from adapters.subscriptions import Subscription
 from adapters.venue import History
@@ -139,21 +141,29 @@ class NumberedHole(Hole):
             whole[0] = whole[0]._replace(since=self.gap.since)
         if whole and whole[-1].last == self._bounds[1]:
             whole[-1] = whole[-1]._replace(until=self.gap.until)
-        return whole
+        return [part._replace(until=max(part.since or 0, part.until or 0) or None) for part in whole]  # of two clocks
 
 
 class TimedHole(Hole):
     """A span of the venue's time. A list has no holes: what lies between its first row and its last is all there.
 
-    `end`: None where the hole ends with the first live trade after it, so that the time of any later one will do.
+    `after`: the id of the last trade before it. `end`: id and time of the first trade behind it; None where that is the
+    next live one, so that any later time will do.
     """
 
-    def __init__(self, gap: Gap, since: int, end: int | None, subscription: Subscription, now: float) -> None:
+    def __init__(
+        self, gap: Gap, since: int, after: str, end: tuple[str, int] | None, subscription: Subscription, now: float
+    ) -> None:
         super().__init__(gap, since, now)
+        self._after = after
         self._end = end
         self._subscription = subscription
         self._told = subscription.told
         self.begin(None)
+
+    def widen(self, gap: Gap, now: float) -> None:
+        """Another hole followed before this one was asked for: one span, the whole of which will be looked through."""
+        self.gap, self.found, self._told = replace(self.gap, until=gap.until), now, self._subscription.told
 
     @property
     def _was_traded_since(self) -> bool:
@@ -166,9 +176,9 @@ class TimedHole(Hole):
     def begin(self, latest: int | None) -> None:
         super().begin(latest)
         if self._end is not None:
-            self.until = self._end
+            self.until = self._end[1]
         self._upper = self.until
-        self._wanted = (latest or 0) if self._subscription.told > self._told else 0
+        self._wanted = (latest or 0) if self._end is None and self._subscription.told > self._told else 0
         self._lowest: int | None = None
         self._highest = 0
         self._was_short = False
@@ -176,7 +186,15 @@ class TimedHole(Hole):
     def take(self, rows: list[Row], history: History) -> list[Row]:
         since = _floor(self.beginning, history)
         inside = [row for row in rows if since <= row.timestamp <= self._upper]
-        return [row for row in inside if self._subscription.is_new(str(row.number))]
+        ids = [str(row.number) for row in inside]
+        if self._end is not None and self._end[0] in ids:
+            inside = inside[: ids.index(self._end[0])]
+        if self._after in ids:
+            inside = inside[ids.index(self._after) + 1 :]
+        elif self.gap.reason == "collector restarted":  # of the same moment an earlier process may have told any
+            inside = [row for row in inside if row.timestamp > since]
+        merged, is_new = self._subscription.parts, self._subscription.is_new
+        return [row for row in inside if str(row.number) not in merged and is_new(str(row.number))]
 
     def goes_on(self, rows: list[Row], history: History) -> bool:
         self._was_short = len(rows) < history.rows

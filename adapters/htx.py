@@ -62,7 +62,7 @@ VENUE = Venue(
 _CHANGES = "wss://api.huobi.pro/feed"
 _TOPICS: dict[Channel, str] = {"trades": "trade.detail", "tickers": "ticker"}
 _REFUSED = "bad-request"
-_QUOTES = (*symbols.QUOTES, "HUSD")
+_QUOTES = (*(quote for quote in symbols.QUOTES if quote != "USD"), "HUSD")
 
 
 # What the venue sends. Numbers are bare, and many have an exponent: each is kept raw until it is text.
@@ -154,6 +154,7 @@ class Market(Struct, rename="kebab"):
 
 _message = Decoder(Message)
 _deals = Decoder(Deals)
+_requested_deals = Decoder(list[Deal])
 _book = Decoder(Book)
 _ticker = Decoder(Ticker)
 _answer = Decoder(Answer)
@@ -286,15 +287,31 @@ class Htx(ExchangeAdapter):
             else:
                 say.error(VenueError(reason))
         elif message.rep is not None:
-            native, what = _about(message.rep)
-            book = _book.decode(message.data)
-            if not what.startswith("mbp.") or book.seqNum is None:
-                raise FrameError(f"an answer of no known kind: {message.rep}")
-            say.snapshot(native, _snapshot(book, book.seqNum, _micros(message.ts)))
+            self._tell_requested(message.rep, message, say)
         elif message.subbed is not None:
             say.acked(request=request)
         elif message.unsubbed is None:
             raise FrameError("a message of no known kind")
+
+    # 5, 7. What was asked for once: the base of changes; of other topics no base, and nothing new.
+
+    @staticmethod
+    def _tell_requested(topic: str, message: Message, say: Handler) -> None:
+        native, what = _about(topic)
+        if what.startswith("mbp."):
+            book = _book.decode(message.data)
+            if book.seqNum is None:
+                raise FrameError("a book without its sequence")
+            say.snapshot(native, _snapshot(book, book.seqNum, _micros(message.ts)))
+        elif what.startswith("depth."):
+            book = _book.decode(message.data)
+            say.view(native, _snapshot(book, book.version, _micros(message.ts)))
+        elif what == "trade.detail":
+            for deal in _requested_deals.decode(message.data):
+                price, amount = str(deal.price, "utf-8"), str(deal.amount, "utf-8")
+                say.past_trade(native, deal.tradeId, price, amount, _side(deal.direction), deal.ts * 1000)
+        elif not what.startswith("kline."):
+            raise FrameError(f"an answer of no known kind: {topic}")
 
     # 8. Every answer comes in one envelope, whose status says whether it is one, and whose `ch` names the market.
 

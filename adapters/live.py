@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from adapters.backfill import Backfill, LastTrade
-from adapters.book import ANSWER_WITHIN, BookOptions, BookState, BookSync, Change, OrderBook, Snapshot
+from adapters.book import ANSWER_WITHIN, REST_LAG, BookOptions, BookState, BookSync, Change, OrderBook, Snapshot
 from adapters.effects import Effect, Fetch
 from adapters.errors import AdapterError, BookError, FrameError, NumberError, VenueError
 from adapters.events import Book, BookDelta, Channel, Event, Gap, Levels, Side, Status, Ticker, Trade
@@ -24,8 +24,9 @@ RENUMBERED_BELOW = 100_000
 """A trade id so far below the expected one is no repeat: the venue has begun to count anew."""
 FROZEN_AFTER = 10_000_000
 """Microseconds for which nothing but old changes came: the venue counts anew, and the book that is shown stands still."""
-QUIET_BOOK_AFTER = 5.0
-"""Seconds after its acknowledgement at which a book that does not move is fetched without waiting for a first change."""
+QUIET_BOOK_AFTER = 1.0
+"""Seconds after its acknowledgement at which a book that does not move is fetched without waiting for a first change. Should
+the venue's REST lag that long, the chain shows it at the first change; where there is none, REST_LAG is waited for."""
 
 _LIVE, _SYNCED = State.LIVE, BookState.SYNCED  # a member looked up by its class costs ten times a name of the module
 
@@ -54,6 +55,7 @@ class LiveHandler:
         self._name = venue.name
         self._source = venue.book.source
         self._is_numbered = venue.numbers_trades
+        self._quiet_after = REST_LAG if venue.book.chain == "rising" else QUIET_BOOK_AFTER
         has_no_chain = venue.book.chain in (None, "rising")
         self._is_blind = has_no_chain and venue.book.checksum is None and not venue.numbers_messages
         self._options = options
@@ -87,8 +89,7 @@ class LiveHandler:
         ):
             price, amount = unsigned(price), unsigned(amount)  # before the number counts: what cannot be read is missing
         if subscription.state is not _LIVE:
-            in_turn, numbered = number == subscription.upcoming, isinstance(number, int)
-            self._went_live(subscription, timestamp, in_turn=in_turn, numbered=numbered)
+            self._went_live(subscription, number, timestamp)
         if isinstance(number, int):
             if number == subscription.upcoming:
                 subscription.upcoming += 1
@@ -110,7 +111,6 @@ class LiveHandler:
         subscription.late = set()
         if upcoming is None:
             subscription.origin = number
-            subscription.began = (number, timestamp or self.received)
         elif number < upcoming:
             if not self._is_renumbered(subscription, upcoming - number, timestamp) or number in late:
                 subscription.late = late - {number}
@@ -161,8 +161,9 @@ class LiveHandler:
     def merged(self, native: str, first: int, last: int) -> None:
         subscription = self._trades.get(native)
         if subscription is not None:
+            subscription.began = subscription.began or (str(first), 0)
             for number in range(first, last + 1):
-                subscription.is_new(str(number))
+                subscription.merged(str(number))
 
     def _tell_past(self, event: Trade | Gap) -> None:
         self.out.append(event)
@@ -193,20 +194,18 @@ class LiveHandler:
 
     def _resume_before(self, subscription: Subscription, last: LastTrade) -> None:
         """The word comes late: the hole ends with the first trade that was told here."""
-        if subscription.began is None or subscription.has_told(last.id):
+        began, subscription.began = subscription.began, None
+        if began is None or subscription.has_told(last.id):
             return
-        (number, time), subscription.began = subscription.began, None
-        since = last.timestamp or last.received
         about = (self._name, subscription.symbol, None, self.received, "trades", "collector restarted")
-        gap = Gap(*about, None, None, last.received, max(time, last.received))
+        gap = Gap(*about, None, None, last.received, max(began[1], last.received))
         if self._is_numbered:
-            if not last.id.isdecimal() or int(last.id) + 1 >= number:
+            if not last.id.isdecimal() or int(last.id) + 1 >= int(began[0]):
                 return
-            gap = replace(gap, first_missing=str(int(last.id) + 1), last_missing=str(number - 1))
+            gap = replace(gap, first_missing=str(int(last.id) + 1), last_missing=str(int(began[0]) - 1))
         subscription.gaps += 1
         self.out.append(gap)
-        subscription.is_new(last.id)
-        self.backfill.found(subscription, gap, self.now, since=since, end=time - 1)
+        self.backfill.found(subscription, gap, self.now, last=last, end=began)
 
     # Books ----------------------------------------------------------------------------------------------------------
 
@@ -363,7 +362,7 @@ class LiveHandler:
         if depth is not None:
             book.depth = depth
         if book.state is BookState.WAITING:
-            book.expect_by(self.now + (QUIET_BOOK_AFTER if self._source == "rest" else ANSWER_WITHIN))
+            book.expect_by(self.now + (self._quiet_after if self._source == "rest" else ANSWER_WITHIN))
 
     def refused(
         self, reason: str, *, channel: Channel | None = None, native: str | None = None, request: str | None = None
@@ -394,19 +393,18 @@ class LiveHandler:
         subscription.is_struck, subscription.state, subscription.reason, subscription.attempts = False, State.REQUESTED, "", 0
         self._status("subscription", subscription.symbol, "listed", subscription.channel)
 
-    def _went_live(
-        self, subscription: Subscription, timestamp: int | None = None, *, in_turn: bool = False, numbered: bool = False
-    ) -> None:
+    def _went_live(self, subscription: Subscription, number: int | str = "", timestamp: int | None = None) -> None:
         """First data since it was asked for: what lies between two connections is a hole, unless trade ids prove it whole."""
         if subscription.is_struck:
             return  # the last words of a market that was delisted
         self._subscriptions.acked(subscription, self.now)
         subscription.state, subscription.changed = State.LIVE, self.now
-        if subscription.latest is None and not numbered:
-            subscription.began = (0, timestamp or self.received)
-        if in_turn:
+        if subscription.latest is None and number:
+            first = subscription.began[0] if subscription.began else str(number)
+            subscription.began = (first, timestamp or self.received)
+        if number == subscription.upcoming:
             subscription.hole = None
-        elif subscription.channel != "orderbooks" and (not numbered or subscription.upcoming is None):
+        elif subscription.channel != "orderbooks" and (not isinstance(number, int) or subscription.upcoming is None):
             self._close_hole(subscription)  # that of a book ends when it is SYNCED
 
     def _close_hole(self, subscription: Subscription) -> None:

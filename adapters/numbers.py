@@ -3,7 +3,7 @@
 No Decimal and no float is printed back: a number leaves as the digits it came with.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 from msgspec import Meta, Raw
@@ -59,18 +59,17 @@ def _shifted(whole: str, fraction: str, places: int) -> str:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def micros(text: str) -> int:
     """RFC 3339 (`2023-10-06T17:35:55.440295Z`; finer digits are cut) to integer microseconds UTC. Raises NumberError."""
     try:
-        since = (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+        since = datetime.fromisoformat(text) - _EPOCH
     except (ValueError, TypeError) as error:  # TypeError: a time without its zone
         raise NumberError(f"not a time: {text[:40]!r}") from error
-    if since < 0:
+    if since.days < 0:
         raise NumberError(f"a time before all markets: {text[:40]!r}")
-    return since
+    return since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds
 
 
 def text(number: Raw) -> str | None:

@@ -165,6 +165,8 @@ class Okx(ExchangeAdapter):
         "/api/v5/market/history-trades": ("trades", "instId"),
         "/api/v5/market/books": ("view", "instId"),
         "/api/v5/market/books-full": ("view", "instId"),
+        "/api/v5/market/ticker": ("tickers", "instId"),
+        "/api/v5/market/tickers": ("tickers", None),
     }
 
     # 2. BTC-USDT is spot; a third part makes a swap, a future or an option of it.
@@ -241,7 +243,8 @@ class Okx(ExchangeAdapter):
             else:
                 raise FrameError(f"a book that is neither snapshot nor update: {message.action}")
 
-    def _tell_ticker(self, ticker: Ticker, say: Handler) -> None:
+    @staticmethod
+    def _tell_ticker(ticker: Ticker, say: Handler) -> None:
         prices = {"bid": ticker.bidPx, "bid_amount": ticker.bidSz, "ask": ticker.askPx, "ask_amount": ticker.askSz}
         say.ticker(ticker.instId, ticker.ts * 1000, prices | {"last": ticker.last, "volume_24h": ticker.vol24h})
 
@@ -321,6 +324,9 @@ class Okx(ExchangeAdapter):
             case ("view", native):
                 for view in _books.decode(data):
                     say.view(native, Snapshot(view.bids, view.asks, view.seqId, view.ts * 1000))
+            case ("tickers", *_):
+                for ticker in _tickers.decode(data):
+                    cls._tell_ticker(ticker, say)
             case _:
                 raise FetchError(f"nothing is known about {key}")
 
@@ -331,6 +337,8 @@ class Okx(ExchangeAdapter):
                 return "trades"
             case {"data": [{"asks": _, "bids": _}, *_]}:
                 return "view"
+            case {"data": [{"instId": _, "last": _, "vol24h": _}, *_]}:
+                return "tickers"
             case {"data": [{"instId": _, "tickSz": _}, *_]}:
                 return "instruments"
         return None

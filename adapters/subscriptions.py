@@ -28,13 +28,13 @@ class Subscription:
     `heard`: when data last came; `latest`: the venue's time of the last trade told; `hole`: since when data may be missing (all
     microseconds UTC; None while whole). Where a venue numbers trades without holes, `origin`..`upcoming` are those of this
     session, the last one excluded, and `late` the ones reported missing that may still come; `seen`: the last trade ids, where
-    it does not, `kept` of them at most; `began`: number (0: none) and time of the first one. `told`, `gaps`: events so far.
-    `is_struck`: rejected by the venue's list of markets, and wanted as soon as that has it.
+    it does not, and `parts` those that went out in another's row, `kept` of each at most; `began`: id and time of the first.
+    `told`, `gaps`: events so far. `is_struck`: rejected by the venue's list of markets, and wanted as soon as that has it.
     """
 
     __slots__ = (
-        *("attempts", "began", "changed", "channel", "due", "heard", "hole", "kept", "late", "native", "reason", "seen"),
-        *("gaps", "hole_reason", "is_struck", "latest", "origin", "state", "symbol", "told", "upcoming"),
+        *("attempts", "began", "changed", "channel", "due", "heard", "hole", "kept", "late", "native", "parts", "reason"),
+        *("seen", "gaps", "hole_reason", "is_struck", "latest", "origin", "state", "symbol", "told", "upcoming"),
     )
 
     def __init__(self, channel: Channel, symbol: str, native: str) -> None:
@@ -57,8 +57,9 @@ class Subscription:
         self.upcoming: int | None = None
         self.late: set[int] = set()
         self.seen: dict[str, None] = {}
+        self.parts: dict[str, None] = {}
         self.kept = _REMEMBERED_IDS
-        self.began: tuple[int, int] | None = None
+        self.began: tuple[str, int] | None = None
 
     def reject(self, reason: str, now: float) -> None:
         self.state, self.reason, self.changed, self.due = State.REJECTED, reason, now, _NEVER
@@ -80,11 +81,23 @@ class Subscription:
             del seen[next(iter(seen))]
         return True
 
+    def merged(self, identifier: str) -> None:
+        """The trade of this id went out within another's row."""
+        self.parts[identifier] = None
+        if len(self.parts) > self.kept:
+            del self.parts[next(iter(self.parts))]
+
+    @property
+    def remembers(self) -> int:
+        """How many ids, of `kept` at most."""
+        return max(len(self.seen), len(self.parts))
+
     def forget_ids(self) -> None:
         """All but the last few hundred."""
         self.kept = _REMEMBERED_IDS
-        while len(self.seen) > self.kept:
-            del self.seen[next(iter(self.seen))]
+        for ids in (self.seen, self.parts):
+            while len(ids) > self.kept:
+                del ids[next(iter(ids))]
 
 
 class Subscriptions:

@@ -11,10 +11,12 @@ _CANONICAL = re.compile(r"([^\s/:]+)/([^\s/:]+)(?::([^\s/:-]+)(?:-(\d{6}))?)?")
 
 QUOTES = (
     *("USDT", "USDC", "FDUSD", "TUSD", "USDP", "USDD", "USDE", "USD1", "BUSD", "PAX", "DAI", "UST", "USD"),
+    *("RLUSD", "XUSD", "BFUSD", "PYUSD", "USDS", "USDQ", "USDR", "EURI", "AEUR", "EURC", "EURR"),
     *("EUR", "GBP", "TRY", "BRL", "JPY", "AUD", "ARS", "MXN", "ZAR", "PLN", "RON", "UAH", "CZK", "COP", "IDR", "KRW"),
     *("BTC", "ETH", "BNB", "XRP", "TRX", "DOGE", "DOT", "SOL", "KCS", "OKB", "HT", "VAI", "BIDR", "NGN", "RUB"),
+    *("AED", "CAD", "CHF", "MNT", "BGB"),
 )
-"""Quote assets by which a delimiter-free native name is cut when no instrument list is at hand; the longest match wins."""
+"""Quote assets by which a delimiter-free native name is cut when no instrument list is at hand."""
 
 
 class Symbol(Struct, frozen=True):
@@ -85,10 +87,12 @@ def cut(native: str, delimiter: str) -> str | None:
 
 
 def split(native: str, quotes: tuple[str, ...] = QUOTES) -> str | None:
-    """`BTCUSDT` to `BTC/USDT` by the known quote assets; None where none fits."""
+    """`BTCUSDT` to `BTC/USDT` by the known quote assets, the longest of them; None where none fits.
+
+    A shorter one wins where it alone leaves a base of three letters that is no dollar: BNB/USD, not BN/BUSD; USDT/USD.
+    """
     name = native.upper()
-    fits = [quote for quote in quotes if name.endswith(quote) and len(name) > len(quote)]
-    if not fits:
-        return None
-    quote = max(fits, key=len)
-    return f"{name[: -len(quote)]}/{quote}"
+    cuts = [(name[: -len(quote)], quote) for quote in quotes if name.endswith(quote) and len(name) > len(quote)]
+    likely = [(base, quote) for base, quote in cuts if len(base) > 2 and base != "USD"]
+    base, quote = max(likely or cuts, key=lambda cut: len(cut[1]), default=("", ""))
+    return f"{base}/{quote}" if base else None

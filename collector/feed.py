@@ -129,7 +129,7 @@ class Feed(WSListener):
 
     async def _session(self) -> Ended:
         """One connection from the first question to its end. Every end, also a clean one, is `lost` to the adapter."""
-        await self._may_connect()
+        await self._may_try()
         self._address, self._ended, self._is_proven = asyncio.Future(), asyncio.Future(), False
         ended = Ended(ABNORMAL, "stopped")
         transport: WSTransport | None = None
@@ -154,18 +154,16 @@ class Feed(WSListener):
             if transport is not None:
                 await _close(transport)
 
-    async def _may_connect(self) -> None:
-        """Wait for the breaker and for the venue's limit of attempts."""
+    async def _may_try(self) -> None:
+        """Wait for the breaker."""
         around = self._around
         while around.breaker.delay(monotonic()) > 0:
             await asyncio.sleep(around.random.uniform(0.5, 1.5))
-        await self._turn(around.connects, 0.1)
 
     async def _turn(self, window: Window, jitter: float, cost: float = 1.0) -> None:
-        """Wait until the window lets `cost` be spent, and spend it."""
+        """Wait until the window lets `cost` be spent."""
         while (delay := window.delay(monotonic(), cost)) > 0:
             await asyncio.sleep(delay + self._around.random.uniform(0.0, jitter))
-        window.spend(monotonic(), cost)
 
     async def _asked_address(self) -> Connect | None:
         """What the adapter wants to connect to, perhaps after fetches; None where the session ended before."""
@@ -177,6 +175,9 @@ class Feed(WSListener):
         return self._address.result()
 
     async def _connect(self, asked: Connect) -> WSTransport | None:
+        connects = self._around.connects
+        await self._turn(connects, 0.1)
+        connects.begin()
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
                 transport, _ = await ws_connect(
@@ -196,6 +197,8 @@ class Feed(WSListener):
             if self._recorder is not None:
                 self._recorder.line("connect", None, url=asked.url)
             return transport
+        finally:
+            connects.end(monotonic())
         return None
 
     # What the socket tells.
@@ -277,6 +280,7 @@ class Feed(WSListener):
             send = self._outgoing.popleft()
             for budget in self._budgets:
                 await self._turn(budget, 0.0, send.cost)
+                budget.spend(monotonic(), send.cost)
             if self._recorder is not None:
                 self._recorder.line("send", send.frame)
             if isinstance(send.frame, str):

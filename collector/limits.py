@@ -9,10 +9,15 @@ MARGIN = 0.9
 """The part of a venue's limit that is used: its clock and ours do not begin a window at the same moment."""
 
 
+BEGUN_FOR = 0.1
+"""Seconds after which one looks again whether what was begun has ended."""
+
+
 class Window:
     """At most `rate.count` in any `rate.seconds`, whenever one looks. A larger single cost passes alone.
 
-    `share` is the part of it that is ours; where that is less than one, one has the longer time that it takes.
+    `share` is the part of it that is ours; where that is less than one, one has the longer time that it takes. What takes a
+    while to arrive (a handshake) is begun and ended: the venue counts it at some time between, and here it counts throughout.
     """
 
     def __init__(self, rate: Rate, share: float = 1.0) -> None:
@@ -21,6 +26,7 @@ class Window:
         self._seconds = rate.seconds * max(1.0, 1.0 / ours)
         self._spent: deque[tuple[float, float]] = deque()
         self._sum = 0.0
+        self._begun = 0
         self._blocked_until = 0.0
 
     def delay(self, now: float, cost: float = 1.0) -> float:
@@ -33,11 +39,20 @@ class Window:
                 break
             excess -= spent
             wait = max(wait, at + self._seconds - now)
-        return wait
+        return max(wait, BEGUN_FOR) if excess > 0 and self._begun else wait
 
     def spend(self, now: float, cost: float = 1.0) -> None:
         self._spent.append((now, cost))
         self._sum += cost
+
+    def begin(self) -> None:
+        self._begun += 1
+        self._sum += 1.0
+
+    def end(self, now: float) -> None:
+        """What was begun first or last: they cost the same."""
+        self._begun -= 1
+        self._spent.append((now, 1.0))
 
     def block(self, until: float) -> None:
         """The venue said when to come back."""

@@ -74,7 +74,7 @@ class Picture(Collector):
         return sum((worker.past + (counts(worker.state) if worker.state else Counter()) for worker in self._workers), Counter())
 
     def health(self) -> dict[str, Any]:
-        """`status`: "ok"; "starting"; "degraded" while a worker, a venue connection or the master is missing."""
+        """`status`: "ok"; "starting"; "degraded" while a worker, a venue connection, the master or a spool is missing."""
         states = [worker.state for worker in self._workers if worker.state is not None]
         totals = self._totals
         exchanges = exchanges_of(states, totals)
@@ -92,6 +92,7 @@ class Picture(Collector):
                     "up": worker.is_up,
                     "restarts": worker.restarts,
                     "master_connections": worker.state.master_connections if worker.state else 0,
+                    "spool_trouble": worker.state.spool_trouble if worker.state else None,
                 }
                 for worker in self._workers
             ],
@@ -99,7 +100,8 @@ class Picture(Collector):
         }
 
     def _status(self, exchanges: dict[str, dict[str, Any]], states: list[WorkerState]) -> str:
-        is_whole = all(worker.is_up for worker in self._workers) and all(state.master_connections for state in states)
+        is_whole = all(worker.is_up for worker in self._workers)
+        is_whole &= all(state.master_connections and not state.spool_trouble for state in states)
         is_whole &= all(each["connections"] >= each["connections_wanted"] for each in exchanges.values())
         if is_whole and exchanges:
             return "ok"
@@ -118,6 +120,8 @@ class Picture(Collector):
         yield GaugeMetricFamily(
             "collector_waiting_bytes", "Bytes of batches not yet acknowledged", value=health["waiting_bytes"]
         )
+        failing = sum(worker["spool_trouble"] is not None for worker in health["workers"])
+        yield GaugeMetricFamily("collector_spools_failing", "Workers whose spool does not take what waits", value=failing)
         restarts = sum(worker.restarts for worker in self._workers)
         yield CounterMetricFamily("collector_worker_restarts", "Worker processes that ended and were restarted", value=restarts)
         yield CounterMetricFamily("collector_acked_events", "Events durable at the master", value=health["acked"])

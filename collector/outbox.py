@@ -8,15 +8,15 @@ where there is a spool, else in memory.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from operator import attrgetter
 from zlib import crc32
 
 import msgspec
 
 from adapters.events import Event, Status
+from collector.hold import SpoolHold
 from collector.pending import Pending, Pressure
 from collector.sink import Put, Republish
-from collector.spool import Listener, Spool, SpoolHold
+from collector.spool import Listener, Spool
 from master.protocol import MAX_BATCH, MemoryHold, Sender
 
 LINGER = 0.005
@@ -32,7 +32,6 @@ PRESSURE_FROM = {Pressure.SOME: 0.5, Pressure.FULL: 1.0}
 """Parts of the room that are taken from which a pressure holds; it falls again at three quarters."""
 
 _encoder = msgspec.json.Encoder()
-_exchange_of = attrgetter("exchange")
 
 
 class Stream:
@@ -84,7 +83,7 @@ class Lane:
             self._add(events[:middle])
             self._add(events[middle:])
         else:
-            self.stream.add(body, len(events), Counter(map(_exchange_of, events)))
+            self.stream.add(body, len(events), Counter([event.exchange for event in events]))
 
 
 class Outbox(Listener):

@@ -24,7 +24,7 @@ Route = Callable[[str], str]
 AT_ONCE = 4
 TIMEOUT = 15.0
 MAX_BODY = 64 << 20
-KEPT = 0.5
+KEPT = 0.25
 """The part of the weight that is kept from past trades, so that a book in doubt never waits for them."""
 LONGEST_BLOCK = 3600.0
 """Seconds that a Retry-After can hold us up; bans of days are asked about again every hour."""

@@ -14,6 +14,7 @@ from adapters import registry
 from adapters.errors import SymbolError
 from adapters.events import CHANNELS, Channel
 from adapters.symbols import is_pattern, parse
+from master.auth import PLACEHOLDER_KEY
 from master.settings import ConfigError, Master, Section, Server, is_loopback
 from master.settings import load as load_model
 from master.tls import TlsError, trusting
@@ -128,7 +129,10 @@ def _unknown(settings: Settings, only: list[str]) -> Iterator[str]:
 
 def _master_faults(master: Master) -> Iterator[str]:
     url = urlsplit(master.url)
-    if url.scheme == "ws" and not is_loopback(url.hostname or "") and not master.allow_plaintext:
+    is_remote = not is_loopback(url.hostname or "")
+    if is_remote and master.key.get_secret_value() == PLACEHOLDER_KEY:
+        yield "master.key: still the placeholder, and master.url is another machine; give its key as COLLECTOR_MASTER__KEY"
+    if is_remote and url.scheme == "ws" and not master.allow_plaintext:
         yield (
             f"master.url: {master.url} is another machine, and nothing would be encrypted; use wss:// (with master.ca, if the "
             "master's certificate is your own), or set master.allow_plaintext to true where the network itself is trusted"

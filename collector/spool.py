@@ -27,15 +27,14 @@ from msgspec import Struct
 
 from adapters.backfill import LastTrade
 from adapters.events import Event, Gap, Trade
+from collector.hold import Entry, SpoolHold
 from master.log import logger
-from master.protocol import WINDOW, Batch, BatchError, Known, new_stream, pack, unpack
+from master.protocol import Batch, BatchError, Known, new_stream, pack, unpack
 from master.segments import Damage, SegmentWriter, path_of, scan, segments_in, sync_data
 
 log = logger("spool")
 
 SEGMENT_BYTES = 16 << 20
-KEPT_IN_MEMORY = 2 * WINDOW
-"""Batches of a stream, from the oldest, whose bytes stay in memory: more are never on their way at once."""
 RETRY_AFTER = 10.0
 """Seconds between attempts at a disk that refused."""
 _PROBE_BYTES = 1 << 20
@@ -74,88 +73,6 @@ def planned(folder: Path, workers: list[str], max_bytes: int, fsync_seconds: flo
     except OSError as error:
         raise SpoolError(f"{folder} cannot be used ({error.strerror}); make it writable, or name another folder") from error
     return {name: SpoolPlan(folder, max_bytes, fsync_seconds, left if name == workers[0] else ()) for name in workers}
-
-
-class Entry(Struct, gc=False):
-    """One batch. `segment`, `offset`: where its record stands, once it is written (0: nowhere); `batch`: its bytes, while they
-    are in memory; `is_gone`: let go of."""
-
-    seq: int
-    count: int
-    size: int
-    segment: int = 0
-    offset: int = 0
-    batch: Batch | None = None
-    is_gone: bool = False
-
-
-class SpoolHold:
-    """Implements Hold for one stream of a spool."""
-
-    def __init__(self, spool: "Spool", stream: bytes, newest: int = 0) -> None:
-        self.stream = stream
-        self.newest = newest
-        self.ready = newest
-        self.events = 0
-        self.bytes = 0
-        self._spool = spool
-        self._entries: deque[Entry] = deque()
-        self._is_reading = False
-
-    @property
-    def oldest(self) -> int:
-        return self._entries[0].seq if self._entries else self.newest + 1
-
-    def put(self, batch: Batch) -> None:
-        entry = Entry(batch.seq, batch.count, batch.size, batch=batch)
-        self.keep(entry)
-        self._spool.append(self, entry)
-
-    def keep(self, entry: Entry) -> None:
-        self._entries.append(entry)
-        self.newest = entry.seq
-        self.events += entry.count
-        self.bytes += entry.size
-
-    def get(self, seq: int) -> Batch | None:
-        start = seq - self.oldest
-        entry = self._entries[start]
-        if entry.batch is None and not self._is_reading:
-            self._is_reading = True
-            window = [self._entries[index] for index in range(start, min(len(self._entries), start + WINDOW))]
-            self._spool.read(self, [each for each in window if each.batch is None and each.segment])
-        return entry.batch
-
-    def was_read(self) -> None:
-        self._is_reading = False
-
-    def was_written(self, entry: Entry) -> None:
-        self.ready = entry.seq
-        if entry.seq - self.oldest >= KEPT_IN_MEMORY:
-            entry.batch = None
-
-    def release(self, through: int) -> list[Entry]:
-        released = []
-        while self._entries and self._entries[0].seq <= through:
-            released.append(self._let_go(self._entries.popleft()))
-        return released
-
-    def withdraw(self) -> list[tuple[bytes, int]]:
-        """Take back what was not written, and so never sent: its bodies and counts of events, in order."""
-        taken = []
-        while self._entries and self._entries[-1].seq > self.ready:
-            entry = self._let_go(self._entries.pop())
-            assert entry.batch is not None  # only what is written leaves the memory
-            taken.append((bytes(entry.batch.body), entry.count))
-        self.newest = self.ready
-        return taken[::-1]
-
-    def _let_go(self, entry: Entry) -> Entry:
-        entry.is_gone = True
-        self.events -= entry.count
-        self.bytes -= entry.size
-        self._spool.let_go(entry)
-        return entry
 
 
 class Listener:

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+_HEADINGS = ("exchange", "conns", "live", "quiet", "wait", "re-\njected", "events\n/s", "books", "gaps", "lag\nms")
+"""Short enough for a terminal of 80 columns."""
 _RATES = ("trades", "orderbooks", "deltas", "tickers")
 
 
@@ -24,12 +27,9 @@ class Rates:
 
 def render(exchanges: dict[str, dict[str, Any]], stored: dict[str, int] | None, rates: Rates, now: float, title: str) -> Table:
     """`exchanges` as in /health of the collector; `stored`: rows by exchange as the master counts them (None in demo mode)."""
-    table = Table(title=title, title_justify="left", expand=False)
-    for heading in ("exchange", "connections", "live", "quiet", "waiting", "rejected", "events/s", "books", "gaps", "lag ms"):
-        table.add_column(heading, justify="left" if heading == "exchange" else "right", no_wrap=True)
-    if stored is not None:
-        table.add_column("acked", justify="right")
-        table.add_column("stored", justify="right")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in (*_HEADINGS, *(() if stored is None else ("acked", "stored"))):
+        table.add_column(heading, justify="left" if heading == "exchange" else "right", no_wrap=True, vertical="bottom")
     for name, each in exchanges.items():
         kept = [] if stored is None else [f"{each['acked']:,}", f"{stored.get(name, 0):,}"]
         table.add_row(name, *_cells(name, each, rates, now), *kept)

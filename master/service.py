@@ -29,6 +29,7 @@ from master.tls import Certificate, TlsError
 log = logger("master")
 
 PING_EVERY = 20.0
+CLOSE_WITHIN = 2.0
 LOOK_AT_KEYS_EVERY = 1.0
 TIDY_EVERY = 600.0
 """Seconds between looks at the lake's age and size, beside the one after each sealing."""
@@ -209,7 +210,7 @@ async def _serve(ingest: Ingest, door: Door, listening: socket, certificate: Cer
         open_timeout=LOGIN_WITHIN,
         ping_interval=PING_EVERY,
         ping_timeout=PING_EVERY,
-        close_timeout=2.0,
+        close_timeout=CLOSE_WITHIN,
     )
     await stack.enter_async_context(server)
 

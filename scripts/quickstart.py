@@ -119,7 +119,8 @@ class Programs:
             key = self._key()
         except OSError as error:
             raise QuickstartError(f"{error.filename}: {error.strerror}; --data names another directory") from error
-        self._environment = os.environ | {"COLLECTOR_MASTER__KEY": key, "PYTHONUNBUFFERED": "1"}
+        ours = {"COLLECTOR_MASTER__KEY": key, "COLLECTOR_SERVER__DATA": str(self._options.data), "PYTHONUNBUFFERED": "1"}
+        self._environment = os.environ | ours
 
     def _key(self) -> str:
         """The key that collector and master share, made once for this data directory."""
@@ -160,7 +161,7 @@ class Programs:
         announced = self._options.data / "master.json"
         announced.unlink(missing_ok=True)
         ports = {name: free_port(name) for name in ("COLLECTOR_SERVER__PORT", "COLLECTOR_SERVER__HTTP_PORT")}
-        await self._start("master", *self._config, "--data", str(self._options.data), **ports)
+        await self._start("master", *self._config, **ports)
         async with self._coming_up("master"):
             while not announced.exists():
                 self.check()

@@ -96,7 +96,7 @@ class Checker:
     def _trade(self, trade: Trade) -> None:
         self._number(trade.price, trade)
         self._number(trade.amount, trade)
-        demand(trade.side in ("buy", "sell", "unknown") and trade.source == "live", "no side", trade)
+        demand(trade.side in ("buy", "sell", "unknown") and trade.source in ("live", "backfill"), "no side", trade)
         seen = self._seen[trade.symbol]
         demand(trade.id and trade.id not in seen, "a trade told twice", trade)
         seen[trade.id] = None

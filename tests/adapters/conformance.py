@@ -13,7 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from adapters.book import BookOptions
-from adapters.effects import Answer, Connect, Effect, Fetch, Reconnect, Request, Send
+from adapters.effects import Answer, Connect, Effect, Fetch, Reconnect, Send
 from adapters.errors import AdapterError, FetchError
 from adapters.events import Channel, Gap, Levels, Trade
 from adapters.live import Output
@@ -93,7 +93,7 @@ class World:
         if isinstance(effect, Send) and self._is_open:
             self._say(self.dialect.hear(effect.frame))
         elif isinstance(effect, Fetch):
-            self._answers.append((self.now + self.random.choice((0.02, 0.2, 0.6)), effect.key, self._answer(effect.request)))
+            self._answers.append((self.now + self.random.choice((0.02, 0.2, 0.6)), effect.key, self._answer(effect)))
         elif isinstance(effect, Connect) and not self._is_open:
             self._is_open = True
             self._say(self.dialect.opened())
@@ -101,16 +101,28 @@ class World:
         elif isinstance(effect, Reconnect):
             self.lose(effect.reason)
 
-    def _answer(self, request: Request) -> Answer | FetchError:
+    def _answer(self, fetch: Fetch) -> Answer | FetchError:
+        request = fetch.request
         if self.refusals:
             self.refusals -= 1
             return FetchError("HTTP 500")
+        if fetch.key[0] == "backfill":
+            return self._past(fetch.key[1])
         address, _, query = request.url.partition("?")
         path = "/" + address.split("/", 3)[3]
         values = dict(each.split("=") for each in query.split("&") if each)
         named = {*values.values(), *path.split("/")}
+        if named & {each.native for each in self.adapter.subscriptions} - set(self.dialect.markets):
+            return FetchError("HTTP 400: no such market")
         native = next((native for native in self.dialect.markets if native in named), "")
         return Answer(200, orjson.dumps(self.dialect.answer(path, native)), self.micros)
+
+    def _past(self, native: str) -> Answer:
+        """All trades of a market up to now, or as many as an answer has."""
+        market, history = self.dialect.markets[native], self.adapter.venue.history
+        assert history is not None
+        deals = list(market.deals.values())[-history.rows :]
+        return Answer(200, orjson.dumps(self.dialect.past(market, deals)), self.micros)
 
     def _say(self, messages: Iterable[Message]) -> None:
         self._coming.extend(map(self.dialect.packed, messages))
@@ -142,7 +154,7 @@ class World:
 
     def step(self) -> None:
         """Something happens at the exchange, and is told to whom it was promised."""
-        self.dialect.micros = self.micros
+        self._tell_time()
         market = self.random.choice(list(self.dialect.markets.values()))
         match self.random.choice(("book", "book", "book", "hold", "trades", "trades", "ticker", "other")):
             case "book":
@@ -162,6 +174,16 @@ class World:
                     self._say([self.random.choice(self.dialect.others())])
         self.deliver()
 
+    def _tell_time(self) -> None:
+        self.dialect.micros = self.micros
+        for market in self.dialect.markets.values():
+            market.micros = self.micros
+
+    def deal_unheard(self, count: int) -> list[int]:
+        """Trades that nobody is told of now; their numbers."""
+        self._tell_time()
+        return [market.deal().number for market in self.dialect.markets.values() for _ in range(count)]
+
     def tell_book(self, market: Market) -> None:
         """The moves that were held back, as one change, where it is subscribed."""
         held = self.dialect.held[market.native]
@@ -177,6 +199,7 @@ class World:
 
     def trade_once_more(self) -> None:
         """A trade of every market: what numbers its trades shows by it whether any were missed."""
+        self._tell_time()
         for market in self.dialect.markets.values():
             if ("trades", market.native) in self.dialect.subscribed:
                 self._say(self.dialect.trades(market, [market.deal()]))

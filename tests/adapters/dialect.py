@@ -105,6 +105,10 @@ class Dialect(ABC):
         """The REST answer at a path, where the adapter asks for any."""
         raise LookupError(f"{self.name} has nothing at {path}")
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        """The REST answer with these trades, oldest first, where holes can be filled."""
+        raise LookupError(f"{self.name} gives no past trades")
+
     @abstractmethod
     def answers(self) -> dict[tuple[str, ...], Message]:
         """One answer of each kind that the adapter reads, instruments among them, by the key of its Fetch."""

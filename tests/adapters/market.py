@@ -47,6 +47,7 @@ class Deal:
     price: int
     amount: int
     side: str
+    micros: int = 0
 
 
 def text(number: int, places: int) -> str:
@@ -71,6 +72,8 @@ class Market:
     deals: dict[int, Deal] = field(default_factory=dict)
     """Every trade by its number."""
     last_price: int = 10_000
+    micros: int = 0
+    """The time now, microseconds UTC."""
     past: dict[int, tuple[Side, Side]] = field(default_factory=dict)
     """Every state it was in: sequence to both sides, their best levels only."""
 
@@ -100,7 +103,7 @@ class Market:
         number = FIRST_DEAL + len(self.deals)
         side = self.random.choice(("buy", "sell"))
         self.last_price = self.best_ask if side == "buy" else self.best_bid
-        deal = self.deals[number] = Deal(number, self.last_price, self._lots(), side)
+        deal = self.deals[number] = Deal(number, self.last_price, self._lots(), side, self.micros)
         return deal
 
     @property

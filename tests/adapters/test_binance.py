@@ -141,6 +141,7 @@ def test_tickers_come_whole_from_the_day_ticker_and_singly_or_in_lists() -> None
     assert (first.last, first.volume_24h) == ("25", "10000")
     assert second.symbol == BTC
     assert (third.symbol, third.bid, third.last) == ("ETH/USDT", None, "1.10")
+    assert len(of(driver.hear([day, mini]), Ticker)) == 2, "as on a connection to /ws, which wraps nothing"
 
 
 def test_a_best_price_is_a_ticker_without_a_time() -> None:

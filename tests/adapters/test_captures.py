@@ -20,6 +20,7 @@ from adapters.decode import Decoded, Line, Replay, decode_raw, identify, read
 from adapters.events import Event, Gap
 from adapters.kraken import Kraken
 from adapters.okx import Okx
+from adapters.symbols import Instrument
 from tests.adapters.dialects import DIALECTS
 from tests.adapters.driving import VIEWS, Driver, every_channel, of, sent
 
@@ -82,6 +83,19 @@ def name_of(path: Path) -> str:
 
 
 # Facts --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in registry.NAMES if name != "kucoin"])  # which has renamed some assets since
+def test_names_are_read_by_rule_as_the_venue_lists_them(name: str) -> None:
+    """A recording may come without its list of markets."""
+    adapter = registry.adapter(name)
+    listed = [each for path in files("*.ndjson") if path.parent.name == name for each in listed_in(adapter, path)]
+    assert [each.native for each in listed if adapter.canonical(each.native) != each.symbol] == []
+
+
+def listed_in(adapter: type[ExchangeAdapter], path: Path) -> list[Instrument]:
+    lines = [line for line in lines_of(path) if line.kind == "http" and identify(adapter, line) == ("instruments",)]
+    return [each for line in lines for each in adapter.parse_instruments(line.data)]
 
 
 def is_number(fact: object, told: object) -> bool:

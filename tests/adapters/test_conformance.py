@@ -369,3 +369,28 @@ def test_arbitrary_json_is_one_error_at_most(dialect: type[Dialect], message: An
     before = len(world.outputs)
     world.arrive(world.dialect.coded(written(message)))
     assert all(is_about_a_bad_frame(each) or is_doubt(dialect, each) for each in world.outputs[before:])
+
+
+@every_dialect
+def test_a_hole_among_trades_is_filled_where_the_venue_has_past_ones(dialect: type[Dialect]) -> None:
+    world = World(dialect, 5)
+    assert world.adapter.venue.numbers_trades == world.dialect.counts_trades
+    world.run(STEPS)
+    world.lose()
+    missed = world.deal_unheard(4)
+    world.recover(PATIENCE)
+    for _ in range(20):
+        world.wait(1.0)
+        world.trade_once_more()
+    if world.adapter.venue.history is None:
+        assert {trade.source for trade in world.told(Trade)} == {"live"}
+        return
+    told = [trade for trade in world.told(Trade) if trade.source == "backfill"]
+    assert {world.dialect.trade_number(trade.id) for trade in told} >= set(missed)
+    for symbol in SYMBOLS:
+        of_market = [each for each in world.outputs if isinstance(each, Trade | Gap) and each.symbol == symbol]
+        last = max(place for place, each in enumerate(of_market) if isinstance(each, Trade) and each.source == "backfill")
+        holes = [each for each in of_market if isinstance(each, Gap) and each.channel == "trades"]
+        after = [each for each in of_market[last:] if isinstance(each, Gap) and each.channel == "trades"]
+        assert [gap.reason for gap in after] == ["backfilled"]
+        assert (holes[0].since, holes[0].until) == (after[0].since, after[0].until), "to its ends"

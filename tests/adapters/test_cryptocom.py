@@ -292,6 +292,14 @@ def test_rest_trades_are_past_trades_in_lower_case() -> None:
     assert Cryptocom.shape(orjson.loads(orjson.dumps(body))) == "trades"
 
 
+def test_a_book_of_rest_is_a_view_under_the_name_it_was_asked_by() -> None:
+    book = {"asks": [["10.5", "1", "2"]], "bids": [["10.0", "3", "1"]], "t": 1654780033755}
+    body = {"id": -1, "code": 0, "result": {"depth": 1, "instrument_name": "BTC_USD", "data": [book]}}
+    (event,) = raw_answer(Cryptocom, ("view", "BTC_USD"), body).events
+    assert (event["type"], event["symbol"], event["timestamp"]) == ("book", "BTC/USD", 1654780033755000)
+    assert (event["bids"], event["asks"]) == ([("10.0", "3")], [("10.5", "1")])
+
+
 def test_a_code_of_error_is_a_fetch_error() -> None:
     with pytest.raises(FetchError, match=r"Missing argument \(code 40004\)"):
         Cryptocom.parse_instruments(frame({"code": 40004, "message": "Missing argument"}))

@@ -367,3 +367,38 @@ class TestCommand:
 def test_every_error_of_a_recording_is_of_the_tree() -> None:
     with pytest.raises(AdapterError):
         read(["x"])
+
+
+TICKERS: list[tuple[str, dict[str, Any] | list[Any], tuple[str, str, str, str]]] = [
+    (
+        "okx",
+        {"code": "0", "data": [{"instId": "BTC-USDT", "last": "9", "bidPx": "8", "askPx": "10", "vol24h": "7", "ts": "1"}]},
+        ("BTC/USDT", "8", "10", "9"),
+    ),
+    (
+        "gateio",
+        [{"currency_pair": "GT_USDT", "last": "9.5", "highest_bid": "9", "lowest_ask": "10", "base_volume": "1"}],
+        ("GT/USDT", "9", "10", "9.5"),
+    ),
+    (
+        "bybit",
+        {"retCode": 0, "result": {"list": [{"symbol": "BTCEUR", "lastPrice": "9", "bid1Price": "8", "ask1Price": "10"}]}},
+        ("BTC/EUR", "8", "10", "9"),
+    ),
+    (
+        "cryptocom",
+        {"code": 0, "result": {"data": [{"i": "BTC_USD", "a": "9", "b": "8.0", "k": "10", "t": 1613580710768}]}},
+        ("BTC/USD", "8.0", "10", "9"),
+    ),
+    (
+        "bitget",
+        {"code": "00000", "data": [{"symbol": "BTCUSDC", "lastPr": "9", "bidPr": "8", "askPr": "10", "ts": "1695808949356"}]},
+        ("BTC/USDC", "8", "10", "9"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "told"), TICKERS, ids=[name for name, _, _ in TICKERS])
+def test_tickers_of_rest_are_known_by_their_shape(name: str, body: object, told: tuple[str, str, str, str]) -> None:
+    (event,) = of_kind(single(http(orjson.dumps(body).decode(), None), adapter=registry.adapter(name)), "ticker")
+    assert (event["symbol"], event["bid"], event["ask"], event["last"]) == told

@@ -305,7 +305,7 @@ def test_candles_are_passed_over(what: str) -> None:
         trade(1)[:-9],
         packed({"ch": "trade.detail"}),
         packed({"ch": "market.btcusdt.never", "tick": {}}),
-        packed({"rep": "market.btcusdt.kline.1min", "id": "1", "status": "ok", "data": {}}),
+        packed({"rep": "market.btcusdt.nothing", "id": "1", "status": "ok", "data": {}}),
         push("trade.detail", b"null"),
         push("trade.detail", b'{"data":[{"id":1,"ts":1,"amount":1,"price":2,"direction":"buy"}]}'),
         push("mbp.150", b'{"seqNum":101,"bids":[[10.0,1.0]]}'),
@@ -344,6 +344,21 @@ def test_instruments_of_which_some_are_offline() -> None:
     assert (first.symbol, first.native, first.price_step, first.amount_step) == ("YEE/BTC", "yeebtc", "0.0000000001", "0.01")
     assert [(each.active, each.state) for each in (first, second)] == [(True, "online"), (False, "offline")]
     assert Htx.shape(body) == "instruments"
+
+
+def test_what_was_asked_for_once_is_no_base_of_changes_and_no_news() -> None:
+    row = {"id": 1, "tradeId": 7, "price": 1.0, "amount": 2e-3, "direction": "buy", "ts": 1489474082831}
+    answers = {"depth.step0": {"bids": [[1, 2]], "asks": [[2, 3]]}, "trade.detail": [row], "kline.1min": []}
+    driver = Driver(Htx, every_channel("BTC/USDT"))
+    for what, data in answers.items():
+        answer = packed({"rep": f"market.btcusdt.{what}", "status": "ok", "id": "1", "data": data})
+        events = raw(Htx, answer).events
+        assert [(event["type"], event.get("snapshot")) for event in events] == {
+            "depth.step0": [("book", None)],
+            "trade.detail": [("trade", True)],
+            "kline.1min": [],
+        }[what]
+        assert driver.hear(answer) == []
 
 
 def test_rest_trades_are_past_trades_with_the_ids_of_the_stream() -> None:

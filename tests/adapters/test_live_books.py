@@ -190,8 +190,8 @@ class TestTrouble:
 
     def test_a_quiet_book_is_fetched_without_waiting_for_a_change(self) -> None:
         session = live(BOOK)
-        assert of(session.wait(3.0), Fetch) == []
-        assert len(of(session.wait(5.0), Fetch)) == 1
+        assert of(session.wait(0.5), Fetch) == []
+        assert len(of(session.wait(1.0), Fetch)) == 1
         (view,) = of(session.answer(snapshot(10)), Book)
         assert view.sequence == 10
 

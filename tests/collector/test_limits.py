@@ -95,6 +95,30 @@ class TestWindow:
         window.spend(60.0, 1)
         assert window.delay(61.0, 50) == 59
 
+    @given(rates, st.lists(st.tuples(st.floats(0, 1), st.floats(0, 3), st.floats(0, 1)), min_size=1, max_size=40))
+    def test_what_takes_a_while_may_arrive_at_any_time_of_it(self, rate: Rate, asked: list[tuple[float, float, float]]) -> None:
+        """Handshakes overlap, and the venue counts each at a moment of its own, which nobody here knows."""
+        window, now = Window(rate), 0.0
+        underway: list[float] = []
+        arrived = []
+
+        def ends(now: float) -> None:
+            for at in sorted(underway):
+                if at <= now:
+                    underway.remove(at)
+                    window.end(at)
+
+        for pause, takes, part in asked:
+            now += pause
+            ends(now)
+            while (delay := window.delay(now)) > 0:
+                now = min([now + delay, *underway])
+                ends(now)
+            window.begin()
+            underway.append(now + takes)
+            arrived.append((now + takes * part, 1.0))
+        assert worst(arrived, rate.seconds) <= rate.count
+
     def test_forgets(self) -> None:
         """However long it lives, it remembers one window."""
         window = Window(Rate(5, 1))

@@ -84,7 +84,9 @@ class TestHealth:
         assert found["status"] == "ok"
         assert (found["acked"], found["waiting"], found["waiting_bytes"]) == (17, 3, 900)
         assert found["losses"] == {"dropped trades": 2}
-        assert found["workers"] == [{"name": "host-0", "pid": 4711, "up": True, "restarts": 0, "master_connections": 5}]
+        assert found["workers"] == [
+            {"name": "host-0", "pid": 4711, "up": True, "restarts": 0, "master_connections": 5, "spool_trouble": None}
+        ]
         entry = found["exchanges"]["kraken"]
         assert (entry["connections"], entry["connections_wanted"], entry["books"], entry["books_synced"]) == (2, 2, 2, 2)
         assert entry["events"] == {"trades": 10, "orderbooks": 5, "deltas": 0, "tickers": 2}

@@ -182,19 +182,27 @@ class TestFaults:
 class TestMaster:
     """Nothing crosses a network in plain text that nobody has asked for."""
 
+    def test_the_placeholder_is_no_key_for_another_machine(self) -> None:
+        elsewhere = {**EXAMPLE, "master": {"url": "wss://master:8766"}}
+        (line,) = faults(elsewhere)
+        assert line.startswith("master.key: still the placeholder")
+        assert "COLLECTOR_MASTER__KEY" in line
+        assert load({**EXAMPLE, "master": {"url": "wss://master:8766", "key": CANARY}}).master.url == "wss://master:8766"
+
     @pytest.mark.parametrize("url", ["ws://10.0.0.5:8766", "ws://master:8766", "ws://[2001:db8::1]:8766"])
     def test_plain_text_to_another_machine(self, url: str) -> None:
-        (line,) = faults({**EXAMPLE, "master": {"url": url}})
+        (line,) = faults({**EXAMPLE, "master": {"url": url, "key": CANARY}})
         assert line.startswith(f"master.url: {url} is another machine")
         assert all(way in line for way in ("wss://", "master.ca", "master.allow_plaintext"))
-        assert load({**EXAMPLE, "master": {"url": url, "allow_plaintext": True}}).master.url == url
+        assert load({**EXAMPLE, "master": {"url": url, "key": CANARY, "allow_plaintext": True}}).master.url == url
 
     @pytest.mark.parametrize("url", ["wss://master:8766", "ws://localhost:1", "ws://127.0.0.9:1", "ws://[::1]:1"])
     def test_what_nobody_can_overhear(self, url: str) -> None:
-        assert load({**EXAMPLE, "master": {"url": url}}).master.url == url
+        assert load({**EXAMPLE, "master": {"url": url, "key": CANARY}}).master.url == url
 
     def test_an_authority_that_is_not_there_is_found_before_anything_starts(self, tmp_path: Path) -> None:
-        (line,) = faults({**EXAMPLE, "master": {"url": "wss://master:8766", "ca": str(tmp_path / "none.pem")}})
+        master = {"url": "wss://master:8766", "key": CANARY, "ca": str(tmp_path / "none.pem")}
+        (line,) = faults({**EXAMPLE, "master": master})
         assert line == f"master.ca: {tmp_path / 'none.pem'}: No such file or directory"
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from adapters.events import Event, Gap, Trade
 from collector import spool as module
+from collector.hold import KEPT_IN_MEMORY
 from collector.outbox import Outbox, Stream
-from collector.spool import KEPT_IN_MEMORY, Spool, SpoolError, SpoolTakenError, planned
+from collector.spool import Spool, SpoolError, SpoolTakenError, planned
 from master.protocol import Batch
 from master.segments import segments_in
 from tests.collector.making import BTC, EXCHANGE, trade

@@ -30,7 +30,7 @@ def shown(entry: dict[str, Any], stored: dict[str, int] | None = None, *, color:
 
 def cells(text: str) -> list[str]:
     (line,) = [line for line in text.splitlines() if "kraken" in line]
-    return [cell.strip() for cell in line.replace("│", "|").split("|") if cell.strip()]
+    return line.split()
 
 
 class TestRow:
@@ -42,6 +42,21 @@ class TestRow:
 
     def test_beside_a_master(self) -> None:
         assert cells(shown({}, {"kraken": 1_234_567}))[-2:] == ["1,200", "1,234,567"]
+
+    def test_it_is_whole_on_a_terminal_of_80_columns(self) -> None:
+        to = io.StringIO()
+        entry = {
+            **ENTRY,
+            "connections": 25,
+            "connections_wanted": 25,
+            "books": 90,
+            "books_synced": 90,
+            "acked": 1_234_567,
+            "lag_ms": 12.0,
+        }
+        Console(file=to, width=80).print(render({"cryptocom": entry}, {"cryptocom": 1_234_567}, Rates(), 0.0, "a title"))
+        assert "…" not in to.getvalue()
+        assert to.getvalue().splitlines()[-1].split()[-2:] == ["1,234,567"] * 2
 
     def test_nothing_stored_yet(self) -> None:
         assert cells(shown({}, {}))[-1] == "0"

@@ -88,7 +88,7 @@ async def test_a_killed_worker_is_back_at_once_and_its_absence_is_a_gap(tmp_path
         assert collector.logged("worker ended; will be restarted")[0]["pause"] <= FIRST_PAUSE
         assert (await collector.end())[0] == 0
         restarted = on.rows("SELECT DISTINCT channel FROM gaps WHERE reason = 'collector restarted'")
-        assert {channel for (channel,) in restarted} >= {"trades"}
+        assert ("orderbooks",) in restarted, "of trades the venue itself may tell what was missed"
         check_numbered_trades_are_whole(on)
 
 

@@ -187,9 +187,9 @@ class Collector:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
 
-    async def log_in(self, key: str = KEY, role: str = "collector") -> None:
+    async def log_in(self, key: str = KEY, role: str = "collector", worker: str = WORKER) -> None:
         kid, secret = split_key(key)
-        opening = Opening(role, id=WORKER, nonce=new_nonce(), kid=kid)
+        opening = Opening(role, id=worker, nonce=new_nonce(), kid=kid)
         await self.socket.send(encode_opening(opening))
         challenge = await self.hear(Challenge)
         await self.say(Login(proof(secret, "client", opening, challenge.nonce)))

@@ -100,6 +100,7 @@ class TestRing:
         self, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(door, "LEAVE_WITHIN", 0.1)
+        monkeypatch.setattr(service, "CLOSE_WITHIN", 2 * PATIENCE)  # which is not what ends it
         made, key = make(data)
         async with running(data) as master, stranger(master) as one:
             await one.log_in(key)

@@ -71,6 +71,12 @@ class TestPauses:
             assert one.pause(HERE, now) <= FIRST_PAUSE
             now += 0.1
 
+    def test_where_somebody_was_right_failures_are_forgiven_quickly(self) -> None:
+        one = Guard()
+        one.trust(HERE, 0.0)
+        assert sum(fail(one, HERE, 0.0, BURST)) == FIRST_PAUSE
+        assert fail(one, HERE, 1.0, 10) == [0.0] * 9 + [FIRST_PAUSE]
+
     def test_trust_ends(self) -> None:
         one = Guard()
         one.trust(HERE, 0.0)

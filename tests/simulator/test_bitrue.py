@@ -142,6 +142,7 @@ async def test_every_frame_is_binary() -> None:
 async def test_answers_to_req() -> None:
     real = next(recorded("spot-klineapi-docs.ndjson", '"rep"'))
     async with simulator.serve(["bitrue"]) as sim, connect(sim, KLINES) as client:
+        sim.pause()
         await client.send(request("trade_ticker", event="req", top=30))
         answer = await client.json()
         assert form(client.texts[-1]) == form(real)
@@ -253,6 +254,7 @@ async def test_snapshots_by_rest_have_levels_of_three_and_a_time_for_a_number() 
 
 async def test_history() -> None:
     async with simulator.serve(["bitrue"]) as sim:
+        sim.pause()
         rows = await call(sim, "www.bitrue.com/api/v1/trades?symbol=BTCUSDT&limit=30")
         true = sim.trades("bitrue", "BTC/USDT")[-30:]
         assert [(r["id"], r["price"], r["qty"], r["isBuyerMaker"]) for r in rows] == [

@@ -358,6 +358,7 @@ async def test_instruments() -> None:
 
 async def test_trades_by_rest_have_no_ids() -> None:
     async with simulator.serve(["mexc"]) as sim:
+        sim.pause()
         rows = await call(sim, f"{REST}/trades?symbol=BTCUSDT&limit=20")
         true = sim.trades("mexc", "BTC/USDT")[-20:]
         assert [(r["id"], r["price"], r["qty"], r["isBuyerMaker"]) for r in reversed(rows)] == [

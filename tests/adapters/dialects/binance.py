@@ -75,6 +75,15 @@ class Binance(Registered):
         bids, asks = market.best(100)
         return {"lastUpdateId": market.sequence, "bids": market.rows(bids), "asks": market.rows(asks)}
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        return [
+            {
+                **{"id": deal.number, "price": market.price(deal.price), "qty": market.amount(deal.amount)},
+                **{"time": deal.micros // 1000 - 1, "isBuyerMaker": deal.side == "sell"},
+            }
+            for deal in deals
+        ]
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         steps = [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}, {"filterType": "LOT_SIZE", "stepSize": "0.00001"}]
         listed = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT", "filters": steps}

@@ -77,6 +77,15 @@ class BinanceUs(Registered):
         bids, asks = market.best(1000)
         return {"lastUpdateId": market.sequence, "bids": market.rows(bids), "asks": market.rows(asks)}
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        return [
+            {
+                **{"id": deal.number, "price": market.price(deal.price), "qty": market.amount(deal.amount)},
+                **{"time": deal.micros // 1000 - 1, "isBuyerMaker": deal.side == "sell"},
+            }
+            for deal in deals
+        ]
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         steps = [{"filterType": "PRICE_FILTER", "tickSize": "0.0100"}, {"filterType": "LOT_SIZE", "stepSize": "0.00000100"}]
         listed = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT", "permissions": ["SPOT"]}

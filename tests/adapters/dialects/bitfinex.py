@@ -144,6 +144,13 @@ class Bitfinex(Registered):
         candles = {"event": "subscribed", "channel": "candles", "chanId": 7, "key": "trade:1m:tBTCUSD"}
         return [*heartbeats, *checksums, *checksums, candles, {"event": "pong", "ts": self.millis, "cid": 1234}]
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        rows: list[Message] = []
+        for deal in deals:
+            amount = self._amount(market, deal.amount if deal.side == "buy" else -deal.amount)
+            rows.append([deal.number, deal.micros // 1000, Fragment(amount), Fragment(self._price(market, deal.price))])
+        return rows
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         return {
             ("trades", "tBTCUST"): [[401597395, 1574694478808, 0.005, 7245.3], [401597394, 1574694478807, -1, 7245]],

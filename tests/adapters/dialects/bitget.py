@@ -95,6 +95,16 @@ class Bitget(Registered):
             {"event": "error", "code": 30006, "msg": "too many requests"},
         ]
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        rows = [
+            {
+                **{"symbol": market.native, "tradeId": str(deal.number), "side": deal.side, "price": market.price(deal.price)},
+                **{"size": market.amount(deal.amount), "ts": str(deal.micros // 1000 - 3)},
+            }
+            for deal in reversed(deals)
+        ]
+        return self._answer(rows)
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         trade = {"symbol": "BTCUSDT", "tradeId": "1", "side": "sell", "price": "26293.4", "size": "1", "ts": "1695709835822"}
         book = {"asks": [["26274.9", "0.0009"]], "bids": [["26274.8", "0.0009"]], "ts": "1695710946294"}

@@ -91,6 +91,15 @@ class Bitrue(Registered):
             self.snapshot(market) | {"channel": "market_btcusdt_depth_step2"},
         ]
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        return [
+            {
+                **{"id": deal.number, "price": market.price(deal.price), "qty": market.amount(deal.amount)},
+                **{"time": deal.micros // 1000 - 3, "isBuyerMaker": deal.side == "sell"},
+            }
+            for deal in deals
+        ]
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         filters = [{"filterType": "PRICE_FILTER", "tickSize": "0.01", "priceScale": 2}]
         filters += [{"filterType": "LOT_SIZE", "minVal": "10.0", "stepSize": "0.0001", "volumeScale": 4}]

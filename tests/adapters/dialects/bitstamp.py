@@ -102,6 +102,15 @@ class Bitstamp(Registered):
         bids, asks = market.best(1000)
         return self._times() | {"bids": market.rows(bids), "asks": market.rows(asks)}
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        return [
+            {
+                **{"date": str(deal.micros // 1_000_000), "tid": str(deal.number), "price": market.price(deal.price)},
+                **{"type": str(int(deal.side == "sell")), "amount": market.amount(deal.amount)},
+            }
+            for deal in reversed(deals)
+        ]
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         trade = {"date": "1560481868", "tid": "90574283", "price": "8194.79", "type": "1", "amount": "0.00288599"}
         day = {"ask": "2211.00", "bid": "2188.97", "last": "2211.00", "volume": "213.268", "vwap": "2189.80"}

@@ -109,6 +109,16 @@ class Bybit(Registered):
             {"success": False, "ret_msg": "error:invalid op", "conn_id": "x", "request": {}},
         ]
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        rows = [
+            {
+                **{"execId": str(deal.number), "symbol": market.native, "price": market.price(deal.price), "seq": "7"},
+                **{"size": market.amount(deal.amount), "side": deal.side.capitalize(), "time": str(deal.micros // 1000 - 1)},
+            }
+            for deal in reversed(deals)
+        ]
+        return self._answer({"category": "spot", "list": rows})
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         trade = {"execId": "2290000001189048101", "symbol": "BTCUSDT", "price": "27450.50", "size": "0.005", "side": "Buy"}
         trades = {"category": "spot", "list": [trade | {"time": "1709891679000", "isBlockTrade": False}]}

@@ -143,6 +143,9 @@ class Coinbase(Registered):
             order,
         ]
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        return [self._match(market, deal, "match") for deal in reversed(deals)]
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         trade = {"trade_id": 995098663, "price": "68923.67", "size": "0.00064", "side": "sell", "time": self._iso}
         last = trade | {"trade_id": "995098663", "product_id": "BTC-USDT", "side": "SELL", "bid": "", "ask": ""}

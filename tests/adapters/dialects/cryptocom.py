@@ -100,6 +100,16 @@ class Cryptocom(Registered):
             {"id": -1, "method": "subscribe", "code": 42901, "message": "TOO_MANY_REQUESTS"},
         ]
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        rows = [
+            {
+                **{"d": f"17820324376718{deal.number:05d}", "t": deal.micros // 1000, "p": market.price(deal.price)},
+                **{"q": market.amount(deal.amount), "s": deal.side, "i": market.native},
+            }
+            for deal in reversed(deals)
+        ]
+        return self._answer("get-trades", *rows)
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         market = {"symbol": "BTC_USDT", "inst_type": "CCY_PAIR", "base_ccy": "BTC", "quote_ccy": "USDT", "tradable": True}
         market |= {"price_tick_size": "0.01", "qty_tick_size": "0.00001", "contract_size": "1"}

@@ -134,6 +134,16 @@ class Gateio(Registered):
             return super().answer(path, native)
         return {"server_time": self.millis}
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        return [
+            {
+                **{"id": str(deal.number), "create_time": str(deal.micros // 1_000_000), "side": deal.side},
+                **{"create_time_ms": f"{deal.micros // 1000}.4578", "currency_pair": market.native, "sequence_id": "1"},
+                **{"amount": market.amount(deal.amount), "price": market.price(deal.price)},
+            }
+            for deal in reversed(deals)
+        ]
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         deal = {"id": "1232893232", "create_time": "1548000000", "create_time_ms": "1634673259378.105", "side": "buy"}
         deal |= {"currency_pair": "BTC_USDT", "amount": "0.15", "price": "0.03", "sequence_id": "588018"}

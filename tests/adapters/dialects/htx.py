@@ -122,6 +122,23 @@ class Htx(Registered):
         data = [{"ch": f"market.btcusdt.{what}", "ts": self.millis, "tick": tick} for what, tick in frames.items()]
         return [{"ping": self.millis}, failed, *data]
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        orders = [
+            {
+                "id": deal.number,
+                "ts": deal.micros // 1000,
+                "data": [
+                    {
+                        **{"id": Fragment(f"{deal.number}2557"), "ts": deal.micros // 1000, "trade-id": deal.number},
+                        **{"amount": bare(market.amount(deal.amount)), "price": bare(market.price(deal.price))},
+                        **{"direction": deal.side},
+                    }
+                ],
+            }
+            for deal in reversed(deals)
+        ]
+        return {"status": "ok", "ts": self.millis, "ch": f"market.{market.native}.trade.detail", "data": orders}
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         deal = {
             "id": Fragment("102523573486255757567432481"),

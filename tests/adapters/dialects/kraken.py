@@ -116,6 +116,16 @@ class Kraken(Registered):
             {"Error": "Exceeded msg rate"},
         ]
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        rows = [
+            [
+                *(market.price(deal.price), market.amount(deal.amount), Fragment(f"{deal.micros / 1e6:.6f}")),
+                *(deal.side[0], "m", "", deal.number),
+            ]
+            for deal in deals
+        ]
+        return {"error": [], "result": {"XBTUSDT": rows, "last": "0"}}
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         trades = [["105433.60000", "0.00027625", Fragment("1762795433.9717445"), "b", "l", "", 10218208]]
         pair = {"altname": "XBTUSDT", "wsname": "XBT/USDT", "base": "XXBT", "quote": "USDT", "pair_decimals": 1}

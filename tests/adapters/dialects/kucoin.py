@@ -94,6 +94,16 @@ class Kucoin(Registered):
         data = {"time": self.millis, "sequence": str(market.sequence), "bids": market.rows(bids), "asks": market.rows(asks)}
         return {"code": "200000", "data": data}
 
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        rows = [
+            {
+                **{"sequence": str(deal.number), "price": market.price(deal.price), "size": market.amount(deal.amount)},
+                **{"side": deal.side, "time": deal.micros * 1000},
+            }
+            for deal in deals
+        ]
+        return {"code": "200000", "data": rows}
+
     def answers(self) -> dict[tuple[str, ...], Message]:
         trade = {"sequence": "10976028", "price": "67122", "size": "0.000025", "side": "buy", "time": 1729177117877000000}
         market = {"symbol": "BTC-USDT", "baseCurrency": "BTC", "quoteCurrency": "USDT", "enableTrading": True}

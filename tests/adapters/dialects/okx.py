@@ -44,7 +44,7 @@ class Okx(Registered):
         data = [
             {
                 **{"instId": market.native, "tradeId": str(deal.number), "px": market.price(deal.price)},
-                **{"sz": market.amount(deal.amount), "side": deal.side, "ts": str(self.millis), "count": "3", "source": "0"},
+                **{"sz": market.amount(deal.amount), "side": deal.side, "ts": str(self.millis), "count": "1", "source": "0"},
             }
             for deal in deals
         ]
@@ -80,6 +80,21 @@ class Okx(Registered):
             {"event": "channel-conn-count", "channel": "orders", "connCount": "2", "connId": "abcd1234"},
             {"event": "error", "code": "60014", "msg": "Requests too frequent", "connId": "a4d3ae55"},
         ]
+
+    def past(self, market: Market, deals: list[Deal]) -> Message:
+        rows = [
+            {
+                **{
+                    "instId": market.native,
+                    "side": deal.side,
+                    "sz": market.amount(deal.amount),
+                    "px": market.price(deal.price),
+                },
+                **{"tradeId": str(deal.number), "ts": str(deal.micros // 1000)},
+            }
+            for deal in reversed(deals)
+        ]
+        return {"code": "0", "msg": "", "data": rows}
 
     def answers(self) -> dict[tuple[str, ...], Message]:
         trade = {"instId": "BTC-USDT", "side": "sell", "sz": "0.0001", "px": "102537.9", "tradeId": "7", "ts": "1747087163557"}
