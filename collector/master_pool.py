@@ -159,8 +159,9 @@ class MasterPool:
         return Hello(self.worker, self.boot, streams, [] if self.known.done() else self.exchanges)
 
     def welcomed(self, welcome: Welcome) -> None:
+        acked = self.outbox.acked if self.known.done() else self.outbox.was_acked  # nothing was sent before the first WELCOME
         for stream in list(self.outbox.streams):
-            self.outbox.acked(stream, len(stream.sender.acked(welcome.streams.get(stream.sender.name, 0))))
+            acked(stream, len(stream.sender.acked(welcome.streams.get(stream.sender.name, 0))))
             self.wake(stream)
         if not self.known.done():
             self.known.set_result(welcome.known)

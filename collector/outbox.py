@@ -237,6 +237,14 @@ class Outbox(Listener):
     def acked(self, stream: Stream, batches: int) -> None:
         """So many batches of a stream, its oldest, are durable at the master."""
         self.acked_events += stream.acked(batches)
+        self._let_go()
+
+    def was_acked(self, stream: Stream, batches: int) -> None:
+        """The same, of what an earlier life has sent: it has counted them, as far as it lived to hear of it."""
+        stream.acked(batches)
+        self._let_go()
+
+    def _let_go(self) -> None:
         while self.backlog and not any(each.sender.hold.events for each in self.backlog[0]):
             self.backlog.popleft()
             self._changed()

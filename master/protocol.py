@@ -97,7 +97,7 @@ def unpack(data: bytes) -> Batch:
     return Batch(header.stream, header.seq, header.count, data)
 
 
-# Control messages: JSON text, told apart by "op" (3). Streams are named by 32 hex digits.
+# Control messages: a checksum and JSON text, told apart by "op" (3). Streams are named by 32 hex digits.
 
 
 class Challenge(Struct, tag_field="op", tag="challenge"):
@@ -179,14 +179,23 @@ class ControlError(Exception):
     """A control message that cannot be read, or comes at the wrong time."""
 
 
+_CHECK_DIGITS = 8
+
+
 def encode_control(message: Control) -> str:
-    return _encoder.encode(message).decode()
+    body = _encoder.encode(message)
+    return f"{crc32(body):08x}{body.decode()}"
 
 
 def decode_control(text: str | bytes) -> Control:
     """Raises ControlError."""
+    data = text.encode() if isinstance(text, str) else text
+    body = data[_CHECK_DIGITS:]
+    # 3.1: one digit of `boot` or of a mark that is read as another would fence the living or let go of what is not durable.
+    if data[:_CHECK_DIGITS] != b"%08x" % crc32(body):
+        raise ControlError("a control message without its checksum, or damaged")
     try:
-        return _control.decode(text)
+        return _control.decode(body)
     except msgspec.MsgspecError as error:
         raise ControlError(str(error)) from error  # without the text: it may be a login at the wrong place
 

@@ -1,6 +1,7 @@
 """MasterPool against a real master, and against one that misbehaves by script: what is acknowledged is stored, once, always."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from collector import limits
 from collector import outbox as outbox_module
 from collector.master_pool import MasterPool
 from collector.pending import Pressure
+from collector.spool import Spool
 from master import auth, guard, keys
 from master.protocol import (
     MAX_BATCH,
@@ -52,14 +54,15 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def pool(url: str, *, key: str = KEY, connections: int = 3) -> AsyncIterator[MasterPool]:
-    one = MasterPool(url, key, "host-0", connections)
+async def pool(url: str, *, key: str = KEY, connections: int = 3, spool: Spool | None = None) -> AsyncIterator[MasterPool]:
+    one = MasterPool(url, key, "host-0", connections, spool=spool)
     sending = asyncio.create_task(one.run())
     try:
         yield one
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
+        await one.close()
 
 
 class Source:
@@ -107,6 +110,20 @@ class TestDelivery:
             assert acked(one) == 2000
             assert one.live == 3
         all_of(2000, data)
+
+    async def test_what_an_earlier_life_has_counted_is_not_counted_again(self, data: Path, tmp_path: Path) -> None:
+        async with running(data) as master:
+            async with pool(master.url, spool=Spool(tmp_path / "spool")) as one:
+                await until(lambda: one.live)
+                Source(one).tell(500)
+                assert await one.outbox.drain(10.0)
+                assert acked(one) == 500
+                shutil.copytree(tmp_path / "spool", tmp_path / "as a kill leaves it")
+            async with pool(master.url, spool=Spool(tmp_path / "as a kill leaves it")) as two:
+                assert two.outbox.held_events == 500
+                assert await two.outbox.drain(10.0)
+                assert acked(two) == 0
+        all_of(500, data)
 
     async def test_a_master_that_comes_later(self, data: Path) -> None:
         async with running(data) as master:
@@ -273,7 +290,7 @@ class TestMutualProof:
             async with listening(other) as url, pool(url, connections=1) as one:
                 await until(lambda: reasons(said))
                 assert one.live == 0
-        assert "dance" in reasons(said)[0]
+        assert "without its checksum" in reasons(said)[0]
 
 
 def reasons(said: Said) -> list[str]:

@@ -173,18 +173,36 @@ CONTROL: list[tuple[Control, str]] = [
 ]
 
 
+def checked(text: str | bytes) -> str | bytes:
+    """With the checksum before it."""
+    if isinstance(text, bytes):
+        return b"%08x" % crc32(text) + text
+    return f"{crc32(text.encode()):08x}{text}"
+
+
 class TestControl:
     @pytest.mark.parametrize(("message", "text"), CONTROL)
     def test_as_written_in_the_contract(self, message: Control, text: str) -> None:
-        assert encode_control(message) == text
-        assert decode_control(text) == message
-        assert decode_control(text.encode()) == message
+        assert encode_control(message) == checked(text)
+        assert decode_control(checked(text)) == message
+        assert decode_control(encode_control(message).encode()) == message
+
+    def test_the_checksum_goes_before(self) -> None:
+        assert encode_control(Ack({NAME: 9})) == f'1984e52a{{"op":"ack","streams":{{"{NAME}":9}}}}'
+
+    @pytest.mark.parametrize("message", [message for message, _ in CONTROL])
+    def test_no_flipped_bit_makes_another_message_of_it(self, message: Control) -> None:
+        """A digit of a number, for one, that would be as good as any other."""
+        data = encode_control(message).encode()
+        for bit in range(8 * len(data)):
+            with pytest.raises(ControlError):
+                decode_control(flip(data, bit))
 
     def test_what_a_later_version_adds_is_passed_over(self) -> None:
-        assert decode_control('{"op":"nak","stream":"ab","want":4,"why":"damaged"}') == Nak("ab", 4)
+        assert decode_control(checked('{"op":"nak","stream":"ab","want":4,"why":"damaged"}')) == Nak("ab", 4)
 
     def test_a_refusal_is_final_unless_it_says_otherwise(self) -> None:
-        assert decode_control('{"op":"refused","reason":"no","retry":false}') == Refused("no", retry=False, after=0.0)
+        assert decode_control(checked('{"op":"refused","reason":"no","retry":false}')) == Refused("no", retry=False, after=0.0)
 
     @pytest.mark.parametrize(
         "text",
@@ -203,6 +221,8 @@ class TestControl:
     def test_anything_else_is_one_kind_of_error(self, text: str | bytes) -> None:
         with pytest.raises(ControlError):
             decode_control(text)
+        with pytest.raises(ControlError):
+            decode_control(checked(text))
 
     def test_an_error_does_not_repeat_a_message_of_megabytes(self) -> None:
         with pytest.raises(ControlError) as caught:
