@@ -166,6 +166,9 @@ class Journal:
             self.marks[batch.stream] = batch.seq
             self.pending_bytes -= batch.size
         self._committed(batches)
+        if not self._pending:  # those who came during the write wait for nothing else either
+            settled += self._settled
+            self._settled.clear()
         for each in settled:
             if not each.done():
                 each.set_result(None)
