@@ -122,6 +122,14 @@ class TestCommit:
             await asyncio.wait_for(waiting, 5)
             await one.journal.settled()
 
+    async def test_whoever_asks_at_the_end_is_told_that_it_is_over(self, tmp_path: Path) -> None:
+        async with kept(tmp_path) as one:
+            one.journal.stop()
+            await until(lambda: one.journal._is_over)
+            one.journal.append(batch(1))
+            with pytest.raises(JournalError, match="the journal is closed"):
+                await asyncio.wait_for(one.journal.settled(), 5)
+
     async def test_the_loop_goes_on_while_the_disk_is_slow(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         gate = threading.Event()
         async with kept(tmp_path) as one:
