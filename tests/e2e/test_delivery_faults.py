@@ -173,3 +173,19 @@ async def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
         all_of_it(await on.finish(), on)
         days = on.on.rows("SELECT count(DISTINCT date_trunc('hour', received)) FROM trades")[0][0]
         assert days >= 3, "the clock did jump"
+
+
+# Twins --------------------------------------------------------------------------------------------------------------------
+
+
+async def test_of_two_collectors_of_one_name_the_newer_goes_on(tmp_path: Path) -> None:
+    async with scene(tmp_path, MARKETS, RATE) as on:
+        await more_acked(on, on.acked)
+        older = on.collector
+        await on.begin_collector("another machine's spool")
+        code, _ = await older.ended()
+        assert code == 1
+        assert older.logged("another process has taken over; this collector ends")
+        assert not older.logged("worker ended; will be restarted"), "nor does it fight for its place"
+        verdict = await on.finish()
+        assert verdict.is_good, list(verdict.complaints(on.tape))

@@ -53,7 +53,7 @@ class Scene:
         self.master, ports = await self.on.master(self.line.to)
         self.line.to = ports["port"]
 
-    async def begin_collector(self) -> None:
+    async def begin_collector(self, spool: str = "spool") -> None:
         self._acked_before, self._acked = self._acked_before + self._acked, 0
         config = self.on.folder / "collector.json"
         chunk = -(-self.tape.markets // (2 * self.workers))
@@ -63,8 +63,8 @@ class Scene:
             "pairs": {"trades": self.tape.symbols},
             "chunking": {"trades_per_connection": chunk},
         }
-        server = {"data": str(self.on.folder / "collector")}
-        config.write_text(json.dumps({"exchanges": [exchange], "workers": self.workers, "server": server}))
+        where = {"folder": str(self.on.folder / spool)}
+        config.write_text(json.dumps({"exchanges": [exchange], "workers": self.workers, "spool": where}))
         self.collector, self._monitor = await self.on.collector(str(config), self._venue, self.line.port)
 
     # What is known.
