@@ -84,7 +84,9 @@ class MasterPool:
         self.known: asyncio.Future[dict[str, Known]] = asyncio.Future()
         self.exchanges = list(exchanges)
         self.version = 0
-        self._spools = (*adopted, *((spool,) if spool is not None else ()))
+        self._spools = [*adopted, *((spool,) if spool is not None else ())]
+        self._adopted = list(adopted)
+        self._closing: set[asyncio.Task[None]] = set()
         self.worker = worker
         self.boot = time_ns() // 1000
         self._links = [_Link(self, url, key, tls) for _ in range(connections)]
@@ -113,6 +115,7 @@ class MasterPool:
 
     async def close(self) -> None:
         """After `run` has ended: what is held and on disk stays there for the next life."""
+        await asyncio.gather(*self._closing)
         for spool in self._spools:
             await spool.close()
 
@@ -144,6 +147,11 @@ class MasterPool:
         for link in self._links:
             link.wake.set()
         self.assign()
+        for spool in [each for each in self._adopted if each.is_empty]:
+            self._adopted.remove(spool)  # whose it was may come back, and wants it
+            task = asyncio.create_task(spool.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     def hello(self) -> Hello:
         """What we are, what we still hold, and (until it was answered) what we want to know (wire.md, 5.3)."""

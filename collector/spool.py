@@ -69,7 +69,7 @@ def planned(folder: Path, workers: list[str], max_bytes: int, fsync_seconds: flo
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
-        left = tuple(sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name not in workers))
+        left = tuple(sorted(each.name for each in folder.iterdir() if each.name not in workers and segments_in(each)))
     except OSError as error:
         raise SpoolError(f"{folder} cannot be used ({error.strerror}); make it writable, or name another folder") from error
     return {name: SpoolPlan(folder, max_bytes, fsync_seconds, left if name == workers[0] else ()) for name in workers}
@@ -275,8 +275,10 @@ class Spool:
         self._listener.healed()
 
     async def close(self) -> None:
-        """Make durable what is there, and end."""
+        """Make durable what is there, and end; a second time is no harm."""
         await self._is_idle.wait()
+        if self._is_ending.is_set():
+            return
         self._is_ending.set()
         self._jobs.put(None)
         await asyncio.to_thread(self._end)

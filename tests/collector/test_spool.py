@@ -1,10 +1,9 @@
 """The spool on a real disk: what is written before it is sent outlives its process, and a disk that fails hides nothing."""
 
 import os
-import resource
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,6 +17,7 @@ from collector.spool import Spool, SpoolError, SpoolTakenError, planned
 from master.protocol import Batch
 from master.segments import segments_in
 from tests.collector.making import BTC, EXCHANGE, trade
+from tests.disk import room_for
 from tests.waiting import until
 
 decode = msgspec.json.Decoder(list[Event])
@@ -101,17 +101,6 @@ async def life(folder: Path, **options: object) -> AsyncIterator[Life]:
         yield one
     finally:
         await one.end()
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """No file of this process can grow above `size` meanwhile."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # What is written -----------------------------------------------------------------------------------------------------------
@@ -273,6 +262,8 @@ class TestOwner:
     def test_what_workers_of_another_plan_left_is_taken_over_by_the_first(self, tmp_path: Path) -> None:
         for name in ("host-0", "host-7", "other-0"):
             (tmp_path / name).mkdir()
+            (tmp_path / name / "000000000001.journal").touch()
+        (tmp_path / "empty").mkdir()
         plans = planned(tmp_path, ["host-0", "host-1"], 1, 0.5)
         assert plans["host-0"].adopts == ("host-7", "other-0")
         assert plans["host-1"].adopts == ()

@@ -15,9 +15,9 @@ import pytest
 from master.journal import Journal, JournalError, recover
 from master.protocol import Batch
 from master.segments import SegmentWriter, path_of, scan, segments_in
+from tests.disk import room_for
 from tests.master.making import STREAM, batch, streams, write_segment
 from tests.master.steps import copied_at_every_step
-from tests.master.test_segments import room_for
 from tests.waiting import until
 
 ONE, OTHER = STREAM, bytes(range(101, 117))

@@ -1,9 +1,7 @@
 """A segment on disk: what can be read after anything may have happened to its bytes."""
 
 import os
-import resource
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 
 from master.protocol import HEADER_SIZE, Batch, pack
 from master.segments import HEAD_STREAM, Damage, SegmentWriter, cut_torn_tail, path_of, scan, segments_in
+from tests.disk import room_for
 from tests.master.making import STREAM, batch, streams, trade, write_segment
 
 OTHER = bytes(range(101, 117))
@@ -22,17 +21,6 @@ RECORDS = [HEAD, *(each.data for each in BATCHES)]
 WHOLE = b"".join(RECORDS)
 ENDS = [sum(map(len, RECORDS[:count])) for count in range(len(RECORDS) + 1)]
 """Where each record ends, beginning with the nothing before the first."""
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """No file of this process can grow above `size` meanwhile: a full disk, for those who write."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # Reading ------------------------------------------------------------------------------------------------------------------
