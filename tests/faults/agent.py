@@ -53,6 +53,7 @@ class Agent:
         """Kill or stop somebody, and start again what is dead. Each way comes up before any comes again. Whoever only starts
         up is not worth it: trades must flow."""
         await self._scene.until(trades, "trades flow")
+        await self._scene.note_spooled()
         if not self._queue:
             self._queue = self._random.sample(list(self._kills), len(self._kills))
         name = self._queue.pop()

@@ -5,9 +5,11 @@ in order, or lie in a hole that a `gap` record names. A trade that nobody was co
 """
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from msgspec import Struct
 
 from master.lake import connect
@@ -36,7 +38,7 @@ class Hole(Struct):
 
 class Verdict(Struct):
     """Counts of trades, but for `acked` and `records`, which count gap records too. `gaps`: trades that a gap record names.
-    `silent`: what is lost."""
+    `silent`: what is lost. `broken`: what a spool had, and is not stored as it was received."""
 
     issued: int = 0
     acked: int = 0
@@ -46,6 +48,7 @@ class Verdict(Struct):
     doubled: int = 0
     reordered: int = 0
     altered: int = 0
+    broken: int = 0
     never_issued: int = 0
     stale: int = 0
     gaps: int = 0
@@ -54,7 +57,7 @@ class Verdict(Struct):
 
     @property
     def is_good(self) -> bool:
-        wrong = self.lost + self.doubled + self.reordered + self.altered + self.never_issued + self.stale
+        wrong = self.lost + self.doubled + self.reordered + self.altered + self.never_issued + self.stale + self.broken
         return wrong == 0 and self.acked <= self.records
 
     def complaints(self, tape: Tape) -> Iterable[str]:
@@ -83,12 +86,16 @@ class Told(Struct):
     until: int | None
 
 
-def judge(data: Path, tape: Tape, state: State, acked: int, fresh: Mapping[str, int]) -> Verdict:
-    """`state`: of the venue at the end; `fresh`: of each market an id behind which something must be stored."""
+def judge(
+    data: Path, tape: Tape, state: State, acked: int, fresh: Mapping[str, int], spooled: AbstractSet[int] = frozenset()
+) -> Verdict:
+    """`state`: of the venue at the end; `fresh`: of each market an id behind which something must be stored; `spooled`: ids of
+    what must be stored as it was received, since a spool had it."""
     verdict = Verdict(acked=acked)
     with connect(data) as lake:
         rows = lake.sql("SELECT (SELECT count(*) FROM trades) + (SELECT count(*) FROM gaps)").fetchone()
         verdict.records = rows[0] if rows else 0
+        lake.register("spooled", pa.table({"number": pa.array(sorted(spooled), pa.int64())}))
         for symbol, (first, last, _) in state.items():
             if first is not None and last is not None:
                 _judge_market(lake, tape, symbol, Hole(first, last), verdict)
@@ -114,7 +121,8 @@ SELECT
     (SELECT count(DISTINCT number) FROM numbered),
     (SELECT count(*) FROM behind WHERE number < highest),
     (SELECT count(*) FROM numbered WHERE NOT ({told})),
-    (SELECT count(*) FROM numbered WHERE number NOT BETWEEN $first AND $last)
+    (SELECT count(*) FROM numbered WHERE number NOT BETWEEN $first AND $last),
+    (SELECT count(*) FROM spooled ANTI JOIN behind USING (number) WHERE spooled.number // {size} = $first // {size})
 """
 
 _HOLES = """
@@ -133,15 +141,16 @@ WHERE symbol = ? AND channel = 'trades' AND reason != 'backfilled'
 
 def _judge_market(lake: "DuckDBPyConnection", tape: Tape, symbol: str, issued: Hole, verdict: Verdict) -> None:
     about = {"symbol": symbol, "first": issued.first, "last": issued.last}
-    counted = lake.execute(_MARKET.format(told=tape.sql), about).fetchone()
+    counted = lake.execute(_MARKET.format(told=tape.sql, size=FIRST), about).fetchone()
     assert counted is not None
-    stored, different, reordered, altered, strange = counted
+    stored, different, reordered, altered, strange, broken = counted
     verdict.issued += issued.size
     verdict.stored += stored
     verdict.doubled += stored - different
     verdict.reordered += reordered
     verdict.altered += altered
     verdict.never_issued += strange
+    verdict.broken += broken
     told = [Told(*row) for row in lake.execute(_GAPS, [symbol]).fetchall()]
     for hole in (Hole(*row) for row in lake.execute(_HOLES, about).fetchall()):
         unnamed = list(_unnamed(hole, told, tape))
@@ -149,7 +158,13 @@ def _judge_market(lake: "DuckDBPyConnection", tape: Tape, symbol: str, issued: H
         verdict.lost += len(unnamed)
         if unnamed:
             verdict.silent.append(Hole(unnamed[0], unnamed[-1]))
-    for count, what in ((stored - different, "stored twice"), (reordered, "out of order"), (altered, "altered")):
+    wrong = (
+        (stored - different, "stored twice"),
+        (reordered, "out of order"),
+        (altered, "altered"),
+        (broken, "lost by a spool"),
+    )
+    for count, what in wrong:
         if count:
             verdict.examples.append(f"{symbol}: {count} {what}")
 
