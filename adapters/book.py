@@ -104,15 +104,17 @@ class BookSide:
     """Price levels of one side, keyed by price as float (negated for bids, so that smaller is better on both sides).
 
     `top` holds the best prices in order, always at least as many as a view needs; the rest is only in the dict, so that a
-    change far from the market costs one dict operation and a change near it one insertion into a short list.
+    change far from the market costs one dict operation and a change near it one insertion into a short list. `token` is for a
+    checksum to keep what it takes of this side until the next change: most changes are of one side.
     """
 
-    __slots__ = ("_allowed", "_keep", "_open", "_reach", "_separator", "_sign", "edge", "levels", "top")
+    __slots__ = ("_allowed", "_keep", "_open", "_reach", "_separator", "_sign", "edge", "levels", "token", "top")
 
     def __init__(self, *, descending: bool, keep: int) -> None:
         self.levels: dict[float, Row] = {}
         self.top: list[float] = []
         self.edge = _FAR
+        self.token: str | None = None
         self._reach = _FAR
         self._keep = keep
         self._sign, self._open, self._separator = (-1.0, "[-", ",-") if descending else (1.0, "[", ",")
@@ -139,10 +141,12 @@ class BookSide:
 
     def load(self, rows: Rows) -> None:
         self.levels = {price: row for price, row in zip(self._prices(rows), rows, strict=True) if row.amount not in ZEROS}
+        self.token = None
         self._refill()
 
     def apply(self, rows: Rows) -> None:
         levels, top, reach = self.levels, self.top, self._reach
+        self.token = None
         for price, row in zip(self._prices(rows), rows, strict=True):
             if row.amount in ZEROS:
                 if levels.pop(price, None) is not None and price <= reach:
@@ -166,6 +170,7 @@ class BookSide:
 
     def truncate(self, depth: int) -> list[Row]:
         """Drop what lies beyond `depth` levels, and return it. `depth` is at most what `top` keeps."""
+        self.token = None
         if len(self.top) < len(self.levels):  # so many levels came at once that `top` no longer holds them all
             self.top, self._reach = sorted(self.levels), _FAR
         beyond = self.top[depth:]

@@ -12,7 +12,7 @@ from msgspec.json import Decoder
 
 from adapters import symbols
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, Change, Level, OrderBook, Snapshot
+from adapters.book import BookRule, BookSide, Change, Level, OrderBook, Snapshot
 from adapters.effects import Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, VenueError
 from adapters.events import Channel
@@ -25,11 +25,14 @@ from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
 def checksum(book: OrderBook) -> int:
     """7. CRC32 of the digits of the ten best asks, then of the ten best bids: price and amount in turn, nothing between."""
-    asks: dict[float, Any] = book.asks.levels
-    bids: dict[float, Any] = book.bids.levels
-    digits = [asks[price].digits for price in book.asks.top[:10]]
-    digits += [bids[price].digits for price in book.bids.top[:10]]
-    return crc32("".join(digits).encode())
+    return crc32((_digits(book.asks) + _digits(book.bids)).encode())
+
+
+def _digits(side: BookSide) -> str:
+    if side.token is None:
+        levels: dict[float, Any] = side.levels
+        side.token = "".join([levels[price].digits for price in side.top[:10]])
+    return side.token
 
 
 VENUE = Venue(

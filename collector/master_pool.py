@@ -312,7 +312,7 @@ class _Link:
         """Whatever the streams of this connection have to send, as far as their windows allow."""
         while True:
             self.wake.clear()
-            if self._announced != self._pool.version:
+            while self._announced != self._pool.version:  # more may come while it is said
                 await self._say_hello(socket)
             for stream in list(self.streams):
                 while stream in self.streams and (batch := stream.sender.next_batch()) is not None:

@@ -98,7 +98,7 @@ class Journal:
         self._roll_seconds = roll_seconds
         self._gather_seconds = gather_seconds
         self._pending: list[Batch] = []
-        self._stopping = False
+        self._stopping = self._is_over = False
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         number = recovery.next_number
@@ -117,6 +117,8 @@ class Journal:
 
     async def settled(self) -> None:
         """Return when everything appended so far is durable. Raises JournalError where it could not be kept."""
+        if self._is_over:
+            raise JournalError(f"{self._folder}: the journal is closed")
         if self.pending_bytes:
             settled = asyncio.get_running_loop().create_future()
             self._settled.append(settled)
@@ -124,7 +126,7 @@ class Journal:
 
     async def run(self) -> None:
         """Commit until `stop`, and everything is durable. Raises JournalError where a write fails, and may be called again;
-        a failed fsync ends the process."""
+        a failed fsync ends the process. What is appended after the end is never durable, and nobody is told that it were."""
         while self._pending or not self._stopping:
             if not self._pending:
                 await self._idle()
@@ -135,6 +137,8 @@ class Journal:
             await self._commit()
             if head is not None:
                 await self.roll(head)
+        self._is_over = True
+        self._fail_settled(JournalError(f"{self._folder}: the journal is closed"))
 
     def stop(self) -> None:
         """Nothing more will be appended."""
@@ -166,6 +170,9 @@ class Journal:
             self.marks[batch.stream] = batch.seq
             self.pending_bytes -= batch.size
         self._committed(batches)
+        if not self._pending:  # those who came during the write wait for nothing else either
+            settled += self._settled
+            self._settled.clear()
         for each in settled:
             if not each.done():
                 each.set_result(None)
@@ -175,11 +182,14 @@ class Journal:
         self._pending.clear()
         self.pending_bytes = 0
         trouble = JournalError(f"{self._folder}: {error.strerror or error}")
+        self._fail_settled(trouble)
+        return trouble
+
+    def _fail_settled(self, trouble: JournalError) -> None:
         for each in self._settled:
             if not each.done():
                 each.set_exception(trouble)
         self._settled.clear()
-        return trouble
 
     def _write(self, batches: list[Batch]) -> None:
         self._writer.write([batch.data for batch in batches])

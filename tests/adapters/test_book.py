@@ -1,5 +1,6 @@
 """A book is right or absent: against a plain dict of Decimals, and against a true market behind a faulty line."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from zlib import crc32
 
@@ -115,6 +116,18 @@ def side_of(*levels: tuple[str, str], descending: bool = False, keep: int = 4) -
     side = BookSide(descending=descending, keep=keep)
     side.load([Level(*level) for level in levels])
     return side
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda side: side.apply([Level("1", "5")]), lambda side: side.truncate(1), lambda side: side.load([Level("1", "5")])],
+    ids=["apply", "truncate", "load"],
+)
+def test_what_a_checksum_kept_of_a_side_does_not_outlive_a_change(change: Callable[[BookSide], object]) -> None:
+    side = side_of(("1", "1"), ("2", "1"))
+    side.token = "1121"
+    change(side)
+    assert side.token is None
 
 
 def test_a_side_emptied_beyond_what_it_kept_in_order_still_shows_all_that_is_left() -> None:

@@ -104,6 +104,32 @@ class TestCommit:
             await one.holds(1000)
         assert len(syncs) == one.commits == 2, "a thousand batches, two fsyncs"
 
+    async def test_whoever_asks_during_a_write_is_answered_by_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with kept(tmp_path) as one:
+            goes_on = threading.Event()
+            sync = SegmentWriter.sync
+
+            def slow(writer: SegmentWriter) -> None:
+                goes_on.wait(10)
+                sync(writer)
+
+            monkeypatch.setattr(SegmentWriter, "sync", slow)
+            one.journal.append(batch(1))
+            await until(lambda: not one.journal.pending, "it is being written")
+            waiting = asyncio.create_task(one.journal.settled())
+            await asyncio.sleep(0)
+            goes_on.set()
+            await asyncio.wait_for(waiting, 5)
+            await one.journal.settled()
+
+    async def test_whoever_asks_at_the_end_is_told_that_it_is_over(self, tmp_path: Path) -> None:
+        async with kept(tmp_path) as one:
+            one.journal.stop()
+            await until(lambda: one.journal._is_over)
+            one.journal.append(batch(1))
+            with pytest.raises(JournalError, match="the journal is closed"):
+                await asyncio.wait_for(one.journal.settled(), 5)
+
     async def test_the_loop_goes_on_while_the_disk_is_slow(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         gate = threading.Event()
         async with kept(tmp_path) as one:
