@@ -146,12 +146,12 @@ async def _collect(
     async with collecting as exchanges:
         if not pool.known.done():
             pool.known.add_done_callback(lambda _: _resume_late(pool, exchanges))
-        while not stop.is_set():
+        while not stop.is_set() and not sending.done():
             _report(writer, _state(assignment, exchanges, pool))
             await asyncio.wait([stopping, sending], timeout=REPORT_EVERY, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
         last = _state(assignment, exchanges, pool)
+    if sending.done():
+        sending.result()  # only now: out of the exchanges' group it would come as one of several errors
     last = _counted_to_the_end(last, exchanges)
     if not await pool.outbox.drain(DRAIN_WITHIN):
         log.error("ended with events that the master did not acknowledge in time", events=pool.outbox.held_events)

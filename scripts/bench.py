@@ -32,7 +32,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import bench_recorded  # noqa: E402 (the project is run from its folder, not installed)
+import bench_guarantee  # noqa: E402 (the project is run from its folder, not installed)
+import bench_recorded  # noqa: E402
 
 from adapters import registry  # noqa: E402 (the project is run from its folder, not installed)
 from adapters.book import BookOptions  # noqa: E402
@@ -64,9 +65,11 @@ def main() -> int:
     options = parser.parse_args()
     configure(level=logging.ERROR)
     figures = list(measure(options.runs, options.events))
+    guarantees = list(guarantee(options.runs, options.events))
     if options.json:
         report: dict[str, Any] = {figure.name: {"value": round(figure.value, 3), "unit": figure.unit} for figure in figures}
-        print(json.dumps(report | {"exchanges": msgspec.to_builtins(list(bench_recorded.costs()))}))
+        more = {"guarantee": guarantees, "exchanges": list(bench_recorded.costs())}
+        print(json.dumps(report | msgspec.to_builtins(more, str_keys=True)))
         return 0
     table = Table(title="CPU of the measured process, median of runs", title_justify="left")
     for heading in ("what", "value", "unit", "target", "runs"):
@@ -77,8 +80,28 @@ def main() -> int:
         table.add_row(figure.name, f"{figure.value:.2f}", figure.unit, target, runs)
     console = Console(width=140)
     console.print(table)
+    console.print(guarantee_table(guarantees))
     console.print(recorded_table())
     return 0
+
+
+def guarantee(runs: int, events: int) -> list[bench_guarantee.Cost]:
+    """The sending side with and without its spool, against a master of its own."""
+    with tempfile.TemporaryDirectory() as folder, master(Path(folder)) as url:
+        return list(bench_guarantee.costs(url, runs, events))
+
+
+def guarantee_table(costs: list[bench_guarantee.Cost]) -> Table:
+    """Ratios are to the first row."""
+    table = Table(
+        title="the guarantee: us of a trade from put to acknowledged, and ms until it is (p50 / p99)", title_justify="left"
+    )
+    for heading in ("spool", "us", "ratio", *(f"at {rate:,}/s" for rate in bench_guarantee.RATES)):
+        table.add_column(heading, justify="left" if heading == "spool" else "right")
+    for cost in costs:
+        latencies = (f"{half:.1f} / {most:.1f}" for half, most in cost.latency.values())
+        table.add_row(cost.guarantee, f"{cost.cpu:.2f}", f"{cost.cpu / costs[0].cpu:.2f}", *latencies)
+    return table
 
 
 def recorded_table() -> Table:

@@ -17,8 +17,9 @@ output says:
   rss_growth_mb  of the program that grew most: the median of its last third less that of its first, without the first seconds
              of each life
 
-The exit status is 1 where anything is lost, doubled, reordered or altered, where more is acknowledged than is stored, where a
-market does not go on after the last fault, or where a program hangs, ends by itself or leaves a process behind.
+The exit status is 1 where anything is lost, doubled, reordered or altered, where a trade that a spool had when something was
+killed is not stored as it was received, where more is acknowledged than is stored, where a market does not go on after the last
+fault, or where a program hangs, ends by itself or leaves a process behind.
 """
 
 import argparse

@@ -41,6 +41,10 @@ class Program:
         """Send a signal and wait: its exit code, and what it said on standard output."""
         if self.process.returncode is None:
             self.process.send_signal(how)
+        return await self.ended()
+
+    async def ended(self) -> tuple[int, str]:
+        """Wait for it to end by itself: the same."""
         output, _ = await asyncio.wait_for(self.process.communicate(), 30)
         assert self.process.returncode is not None
         return self.process.returncode, (output or b"").decode()

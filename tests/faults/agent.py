@@ -51,13 +51,19 @@ class Agent:
 
     async def kill(self) -> None:
         """Kill or stop somebody, and start again what is dead. Each way comes up before any comes again. Whoever only starts
-        up is not worth it: trades must flow."""
+        up is not worth it: trades must flow; and every other time the master is out of reach, so that some of them wait."""
         await self._scene.until(trades, "trades flow")
         if not self._queue:
             self._queue = self._random.sample(list(self._kills), len(self._kills))
         name = self._queue.pop()
+        if self.done[name] % 2 == 0:
+            self._scene.line.refuse()
+            self._scene.line.reset()
+            await self._scene.until(lambda health: health["waiting"], "trades wait")
+        await self._scene.note_spooled()
         self.kills += 1
         await self._do(name, self._kills[name])
+        await self._scene.line.listen()
 
     async def disturb(self) -> None:
         """Let the network be bad for a while, in one way."""

@@ -5,9 +5,11 @@ in order, or lie in a hole that a `gap` record names. A trade that nobody was co
 """
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from msgspec import Struct
 
 from master.lake import connect
@@ -23,6 +25,17 @@ State = Mapping[str, list[int | None]]
 """Of each market the first and the last id that went out, and the last that happened."""
 
 
+_FAULTS = {
+    "lost": "trades are neither stored nor named by a gap record",
+    "doubled": "trades too many are stored",
+    "reordered": "live trades are out of order",
+    "altered": "trades are not stored as they happened",
+    "never_issued": "trades are stored that nobody sent",
+    "broken": "trades that a spool had are not stored as they were received",
+    "stale": "have nothing stored since the last fault",
+}
+
+
 class Hole(Struct):
     """Trades that are not stored, first and last included."""
 
@@ -36,7 +49,7 @@ class Hole(Struct):
 
 class Verdict(Struct):
     """Counts of trades, but for `acked` and `records`, which count gap records too. `gaps`: trades that a gap record names.
-    `silent`: what is lost."""
+    `silent`: what is lost; `stale`: symbols of which nothing came after the last fault."""
 
     issued: int = 0
     acked: int = 0
@@ -46,32 +59,35 @@ class Verdict(Struct):
     doubled: int = 0
     reordered: int = 0
     altered: int = 0
+    broken: int = 0
     never_issued: int = 0
-    stale: int = 0
+    stale: list[str] = []
     gaps: int = 0
     silent: list[Hole] = []
-    examples: list[str] = []
 
     @property
     def is_good(self) -> bool:
-        wrong = self.lost + self.doubled + self.reordered + self.altered + self.never_issued + self.stale
-        return wrong == 0 and self.acked <= self.records
+        return not any(getattr(self, name) for name in _FAULTS) and self.acked <= self.records
 
     def complaints(self, tape: Tape) -> Iterable[str]:
         """What is wrong, for a person; losses at the same time are one."""
-        yield from self.examples
+        for name, words in _FAULTS.items():
+            if wrong := getattr(self, name):
+                yield f"{wrong} {words}"
         if self.acked > self.records:
-            yield f"{self.acked} acknowledged, {self.records} in the lake"
-        spans: list[list[int]] = []
-        for hole in sorted(self.silent, key=lambda hole: hole.first % FIRST):
-            first, last = hole.first % FIRST, hole.last % FIRST
+            yield f"{self.acked} events are acknowledged, and {self.records} stored"
+        for first, last in self._losses():
+            yield f"lost: what happened from {tape.step * first / 1e6:.1f} s to {tape.step * last / 1e6:.1f} s"
+
+    def _losses(self) -> list[tuple[int, int]]:
+        """First and last number within their markets, of all markets together."""
+        spans: list[tuple[int, int]] = []
+        for first, last in sorted((hole.first % FIRST, hole.last % FIRST) for hole in self.silent):
             if spans and first <= spans[-1][1]:
-                spans[-1] = [spans[-1][0], max(last, spans[-1][1]), spans[-1][2] + 1]
+                spans[-1] = (spans[-1][0], max(last, spans[-1][1]))
             else:
-                spans.append([first, last, 1])
-        for first, last, markets in spans:
-            seconds = f"{tape.step * first / 1e6:.1f} s to {tape.step * last / 1e6:.1f} s"
-            yield f"from {seconds} trades of {markets} markets are missing without a word"
+                spans.append((first, last))
+        return spans
 
 
 class Told(Struct):
@@ -83,18 +99,21 @@ class Told(Struct):
     until: int | None
 
 
-def judge(data: Path, tape: Tape, state: State, acked: int, fresh: Mapping[str, int]) -> Verdict:
-    """`state`: of the venue at the end; `fresh`: of each market an id behind which something must be stored."""
+def judge(
+    data: Path, tape: Tape, state: State, acked: int, fresh: Mapping[str, int], spooled: AbstractSet[int] = frozenset()
+) -> Verdict:
+    """`state`: of the venue at the end; `fresh`: of each market an id behind which something must be stored; `spooled`: ids of
+    what must be stored as it was received, since a spool had it."""
     verdict = Verdict(acked=acked)
     with connect(data) as lake:
         rows = lake.sql("SELECT (SELECT count(*) FROM trades) + (SELECT count(*) FROM gaps)").fetchone()
         verdict.records = rows[0] if rows else 0
+        lake.register("spooled", pa.table({"number": pa.array(sorted(spooled), pa.int64())}))
         for symbol, (first, last, _) in state.items():
             if first is not None and last is not None:
                 _judge_market(lake, tape, symbol, Hole(first, last), verdict)
                 if _newest(lake, symbol) <= fresh.get(symbol, 0):
-                    verdict.stale += 1
-                    verdict.examples.append(f"{symbol}: nothing is stored behind {fresh[symbol]}")
+                    verdict.stale.append(symbol)
     return verdict
 
 
@@ -114,7 +133,8 @@ SELECT
     (SELECT count(DISTINCT number) FROM numbered),
     (SELECT count(*) FROM behind WHERE number < highest),
     (SELECT count(*) FROM numbered WHERE NOT ({told})),
-    (SELECT count(*) FROM numbered WHERE number NOT BETWEEN $first AND $last)
+    (SELECT count(*) FROM numbered WHERE number NOT BETWEEN $first AND $last),
+    (SELECT count(*) FROM spooled ANTI JOIN behind USING (number) WHERE spooled.number // {size} = $first // {size})
 """
 
 _HOLES = """
@@ -133,15 +153,16 @@ WHERE symbol = ? AND channel = 'trades' AND reason != 'backfilled'
 
 def _judge_market(lake: "DuckDBPyConnection", tape: Tape, symbol: str, issued: Hole, verdict: Verdict) -> None:
     about = {"symbol": symbol, "first": issued.first, "last": issued.last}
-    counted = lake.execute(_MARKET.format(told=tape.sql), about).fetchone()
+    counted = lake.execute(_MARKET.format(told=tape.sql, size=FIRST), about).fetchone()
     assert counted is not None
-    stored, different, reordered, altered, strange = counted
+    stored, different, reordered, altered, strange, broken = counted
     verdict.issued += issued.size
     verdict.stored += stored
     verdict.doubled += stored - different
     verdict.reordered += reordered
     verdict.altered += altered
     verdict.never_issued += strange
+    verdict.broken += broken
     told = [Told(*row) for row in lake.execute(_GAPS, [symbol]).fetchall()]
     for hole in (Hole(*row) for row in lake.execute(_HOLES, about).fetchall()):
         unnamed = list(_unnamed(hole, told, tape))
@@ -149,9 +170,6 @@ def _judge_market(lake: "DuckDBPyConnection", tape: Tape, symbol: str, issued: H
         verdict.lost += len(unnamed)
         if unnamed:
             verdict.silent.append(Hole(unnamed[0], unnamed[-1]))
-    for count, what in ((stored - different, "stored twice"), (reordered, "out of order"), (altered, "altered")):
-        if count:
-            verdict.examples.append(f"{symbol}: {count} {what}")
 
 
 def _unnamed(hole: Hole, told: Iterable[Told], tape: Tape) -> Iterable[int]:

@@ -11,12 +11,17 @@ from time import time_ns
 from typing import Any
 
 import aiohttp
+import msgspec
 
+from adapters.events import Event, Trade
+from master.segments import scan, segments_in
 from tests.e2e.programs import Program, Stage, is_alive
 from tests.faults.oracle import State, Verdict, judge
 from tests.faults.proxy import Proxy, proxy
 from tests.faults.tape import Tape
 from tests.waiting import PATIENCE
+
+_events = msgspec.json.Decoder(list[Event])
 
 MARK = "SOAK_SCENE"
 """Environment of every process of a scene, and of those that they begin: its folder."""
@@ -40,6 +45,8 @@ class Scene:
         self._venue = venue
         self._stack = stack
         self._monitor = ""
+        self.spooled: set[int] = set()
+        self._spool = ""
         self._acked_before = 0
         self._acked = 0
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_WITHIN))
@@ -53,7 +60,7 @@ class Scene:
         self.master, ports = await self.on.master(self.line.to)
         self.line.to = ports["port"]
 
-    async def begin_collector(self) -> None:
+    async def begin_collector(self, spool: str = "spool") -> None:
         self._acked_before, self._acked = self._acked_before + self._acked, 0
         config = self.on.folder / "collector.json"
         chunk = -(-self.tape.markets // (2 * self.workers))
@@ -63,8 +70,9 @@ class Scene:
             "pairs": {"trades": self.tape.symbols},
             "chunking": {"trades_per_connection": chunk},
         }
-        server = {"data": str(self.on.folder / "collector")}
-        config.write_text(json.dumps({"exchanges": [exchange], "workers": self.workers, "server": server}))
+        self._spool = spool
+        where = {"folder": str(self.on.folder / spool)}
+        config.write_text(json.dumps({"exchanges": [exchange], "workers": self.workers, "spool": where}))
         self.collector, self._monitor = await self.on.collector(str(config), self._venue, self.line.port)
 
     # What is known.
@@ -87,6 +95,10 @@ class Scene:
     @property
     def acked(self) -> int:
         return self._acked_before + self._acked
+
+    async def note_spooled(self) -> None:
+        """Remember which trades the spools hold now: whatever dies next, these must be stored."""
+        self.spooled |= await asyncio.to_thread(trades_in, self.on.folder / self._spool)
 
     async def venue(self, what: str) -> State:
         async with self._session.get(f"{self._venue}/{what}") as response:
@@ -126,7 +138,7 @@ class Scene:
         await self._end(self.collector, within)
         await self._end(self.master, within)
         await self._no_orphans()
-        return judge(self.on.data, self.tape, state, self.acked, fresh)
+        return judge(self.on.data, self.tape, state, self.acked, fresh, self.spooled)
 
     async def _end(self, program: Program, within: float) -> None:
         async with asyncio.timeout(within):
@@ -162,6 +174,18 @@ def of_scene(folder: Path) -> list[int]:
             is_ours = f"{MARK}={folder}".encode() in (process / "environ").read_bytes().split(b"\0")
             if is_ours and is_alive(int(process.name)) and b"tests.faults.venue" not in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
+    return found
+
+
+def trades_in(spools: Path) -> set[int]:
+    """The ids of all live trades in these spools, which others write to meanwhile."""
+    found: set[int] = set()
+    for worker in spools.iterdir() if spools.is_dir() else ():
+        for path in segments_in(worker):
+            with suppress(FileNotFoundError):  # acknowledged, and gone since it was listed
+                for batch in scan(path.read_bytes(), int(path.stem)).batches:
+                    live = (each for each in _events.decode(batch.body) if isinstance(each, Trade) and each.source == "live")
+                    found.update(int(trade.id) for trade in live)
     return found
 
 
