@@ -50,6 +50,7 @@ class LiveHandler:
         self.repeated = 0
         self.deltas = 0
         self.gaps = 0
+        self._paused = 0
         self.welcomed = welcomed
         self._ask_for_book = ask_for_book
         self._name = venue.name
@@ -439,16 +440,21 @@ class LiveHandler:
             elif subscription.upcoming is None and subscription.state is not State.REQUESTED:
                 self._gap(subscription, "sequence")
 
+    def paused(self) -> None:
+        """What comes until the end of this connection, heartbeats, is no word of its markets: their hole begins here."""
+        self._paused = self._paused or self.received
+
     def opened(self, address: str) -> None:
         """The connection is ready for subscriptions."""
         self._status("connection", None, "connected", address)
 
-    def disconnected(self, detail: str) -> None:
-        """The connection is gone, and with it the certainty of every market: the hole begins at the last thing heard."""
+    def disconnected(self, detail: str, heard: int) -> None:
+        """The connection is gone, and with it the certainty of every market: the hole begins when it was last heard."""
         self._status("connection", None, "lost", detail)
         for subscription in self._subscriptions.wanted():
             if subscription.hole is None and subscription.state is not State.REQUESTED:
-                subscription.hole = self.received or None
+                subscription.hole = self._paused or heard or None
+        self._paused = 0
         self._subscriptions.forget()
         for book in self.books.values():
             book.lost(self.now)
