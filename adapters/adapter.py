@@ -21,7 +21,7 @@ from adapters.backfill import LastTrade, Resume
 from adapters.book import BookOptions, BookState, BookSync
 from adapters.effects import Answer, Connect, Effect, Fetch, Priority, Reconnect, Send
 from adapters.errors import AdapterError, FetchError, FrameError, NumberError
-from adapters.events import CHANNELS, Channel, Trade
+from adapters.events import CHANNELS, Channel, Gap, Trade
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.live import LiveHandler, Output
@@ -247,6 +247,13 @@ class ExchangeAdapter(ABC):
         for book in self.live.books.values():
             if book.symbol == (symbol or book.symbol) and book.state is BookState.SYNCED:
                 self.live.introduce(book)
+        return self.live.emitted()
+
+    def fill(self, symbol: str, gap: Gap, since: int | None, end: int | None, now: float) -> list[Output]:
+        """Fill a hole that other connections have as well; `since`, `end`: the venue's times of the trades around it."""
+        for subscription in self.subscriptions:
+            if subscription.channel == "trades" and subscription.symbol == symbol:
+                self.live.backfill.found(subscription, gap, now, since=since, end=end)
         return self.live.emitted()
 
     def has_told(self, trade: Trade) -> bool:

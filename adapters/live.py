@@ -63,6 +63,8 @@ class LiveHandler:
         self._trades = subscriptions.of("trades")
         self._by_symbol = {subscription.symbol: subscription for subscription in self._trades.values()}
         self.backfill = Backfill(venue, self._trades, trades_request, self._tell_past)
+        self.fills_holes = True  # not beside another connection, whose trades may be those that are missing here
+        self.tells_changes = options.mode == "deltas"
         self._page: list[Row] | None = None
         self._page_of = ""
         self._tickers = subscriptions.of("tickers")
@@ -166,6 +168,10 @@ class LiveHandler:
             for number in range(first, last + 1):
                 subscription.is_new(str(number))
 
+    def _fill(self, subscription: Subscription, gap: Gap, *, since: int | None = None, end: int | None = None) -> None:
+        if self.fills_holes:
+            self.backfill.found(subscription, gap, self.now, since=since, end=end)
+
     def _tell_past(self, event: Trade | Gap) -> None:
         self.out.append(event)
 
@@ -208,7 +214,7 @@ class LiveHandler:
         subscription.gaps += 1
         self.out.append(gap)
         subscription.is_new(last.id)
-        self.backfill.found(subscription, gap, self.now, since=since, end=time - 1)
+        self._fill(subscription, gap, since=since, end=time - 1)
 
     # Books ----------------------------------------------------------------------------------------------------------
 
@@ -241,7 +247,7 @@ class LiveHandler:
                     raise BookError("sequence")
                 return
             book.timestamp, book.received = change.timestamp, self.received
-            if self._options.mode == "deltas":
+            if self.tells_changes:
                 self._tell_delta(book, before, *book.book.told(applied))
             if self._options.interval == 0:
                 self.show(book)
@@ -250,7 +256,7 @@ class LiveHandler:
 
     def _replaced(self, book: BookSync, before: OrderBook) -> None:
         """A whole book took the place of one that was right, as where a venue sends nothing else: a change like any other."""
-        if self._options.mode == "deltas":
+        if self.tells_changes:
             self._tell_delta(book, before.sequence, *book.book.differing(before))
         if self._options.interval == 0:
             self.show(book)
@@ -282,7 +288,7 @@ class LiveHandler:
 
     def introduce(self, book: BookSync) -> None:
         """Show a SYNCED book to readers who have nothing yet: where they are told its changes, with every known level."""
-        if self._options.mode == "deltas":
+        if self.tells_changes:
             self._base(book)
         else:
             self.show(book)
@@ -425,7 +431,7 @@ class LiveHandler:
         gap = Gap(*about, first, last, since, self.received if ends else None)
         self.out.append(gap)
         if subscription.channel == "trades":
-            self.backfill.found(subscription, gap, self.now)
+            self._fill(subscription, gap)
 
     def _status(
         self, scope: Literal["connection", "subscription", "book"], symbol: str | None, state: str, detail: str
@@ -483,4 +489,4 @@ class LiveHandler:
             self.out.append(gap)
             for subscription in unnumbered:
                 since = subscription.heard or gap.since
-                self.backfill.found(subscription, replace(gap, symbol=subscription.symbol, since=since), self.now)
+                self._fill(subscription, replace(gap, symbol=subscription.symbol, since=since))

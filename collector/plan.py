@@ -66,7 +66,8 @@ class ExchangePlan(Struct, frozen=True):
 
     @property
     def weight(self) -> int:
-        return self.redundancy * sum(each.weight for each in (*self.chunks, *self.patterns))
+        once = sum(each.weight for each in self.chunks) + sum(each.weight for each in self.patterns)
+        return once * self.redundancy
 
     def joining(self, symbols: Iterable[str], known: AbstractSet[tuple[Channel, str]]) -> Iterator[Chunk]:
         """Connections for those of the symbols that fit a pattern, belong to this part and are not known yet."""
