@@ -40,6 +40,7 @@ class Line:
         self.subscriptions = {each.symbol: each for each in feed.adapter.subscriptions}
         self.books = {book.symbol: book for book in feed.adapter.live.books.values()}
         self.witnesses = {symbol: Witness() for symbol in self.subscriptions}
+        self.unheard = set(self.subscriptions)
 
     def is_whole(self, symbol: str) -> bool:
         """Whether it brings all of this market now."""
@@ -63,6 +64,7 @@ class Line:
                 witness.lost = subscription.hole or subscription.heard or witness.since
         elif witness.since is None:
             witness.since = now
+            self.unheard.discard(symbol)
         elif witness.lost is not None:
             if subscription.upcoming is None:
                 witness.missed(witness.lost, now)
@@ -222,6 +224,8 @@ class Lines:
             self._take_gap(line, event)
             return
         market = self._markets[event.symbol or ""]
+        if market.symbol in line.unheard:
+            line.witness(market.symbol, event.received)
         if isinstance(event, Trade):
             self._take_trade(line, market, event)
         elif isinstance(event, Ticker):
