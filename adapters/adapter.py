@@ -21,7 +21,7 @@ from adapters.backfill import LastTrade, Resume
 from adapters.book import BookOptions, BookState, BookSync
 from adapters.effects import Answer, Connect, Effect, Fetch, Priority, Reconnect, Send
 from adapters.errors import AdapterError, FetchError, FrameError, NumberError
-from adapters.events import CHANNELS, Channel, Trade
+from adapters.events import CHANNELS, Channel, Gap, Trade
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.live import LiveHandler, Output
@@ -252,6 +252,14 @@ class ExchangeAdapter(ABC):
         for book in self.live.books.values():
             if book.symbol == (symbol or book.symbol) and book.state is BookState.SYNCED:
                 self.live.introduce(book)
+        return self.live.emitted()
+
+    def fill(self, symbol: str, gap: Gap, last: LastTrade | None, end: tuple[str, int] | None, now: float) -> list[Output]:
+        """Fill a hole that other connections have as well; `last`: the trade before it; `end`: id and venue's time of the one
+        behind it."""
+        for subscription in self.subscriptions:
+            if subscription.channel == "trades" and subscription.symbol == symbol:
+                self.live.backfill.found(subscription, gap, now, last=last, end=end)
         return self.live.emitted()
 
     def has_told(self, trade: Trade) -> bool:

@@ -64,6 +64,8 @@ class LiveHandler:
         self._trades = subscriptions.of("trades")
         self._by_symbol = {subscription.symbol: subscription for subscription in self._trades.values()}
         self.backfill = Backfill(venue, self._trades, trades_request, self._tell_past)
+        self.fills_holes = True  # not beside another connection, whose trades may be those that are missing here
+        self.tells_changes = options.mode == "deltas"
         self._page: list[Row] | None = None
         self._page_of = ""
         self._tickers = subscriptions.of("tickers")
@@ -166,6 +168,12 @@ class LiveHandler:
             for number in range(first, last + 1):
                 subscription.merged(str(number))
 
+    def _fill(
+        self, subscription: Subscription, gap: Gap, *, last: LastTrade | None = None, end: tuple[str, int] | None = None
+    ) -> None:
+        if self.fills_holes:
+            self.backfill.found(subscription, gap, self.now, last=last, end=end)
+
     def _tell_past(self, event: Trade | Gap) -> None:
         self.out.append(event)
 
@@ -206,7 +214,7 @@ class LiveHandler:
             gap = replace(gap, first_missing=str(int(last.id) + 1), last_missing=str(int(began[0]) - 1))
         subscription.gaps += 1
         self.out.append(gap)
-        self.backfill.found(subscription, gap, self.now, last=last, end=began)
+        self._fill(subscription, gap, last=last, end=began)
 
     # Books ----------------------------------------------------------------------------------------------------------
 
@@ -239,7 +247,7 @@ class LiveHandler:
                     raise BookError("sequence")
                 return
             book.timestamp, book.received = change.timestamp, self.received
-            if self._options.mode == "deltas":
+            if self.tells_changes:
                 self._tell_delta(book, before, *book.book.told(applied))
             if self._options.interval == 0:
                 self.show(book)
@@ -248,7 +256,7 @@ class LiveHandler:
 
     def _replaced(self, book: BookSync, before: OrderBook) -> None:
         """A whole book took the place of one that was right, as where a venue sends nothing else: a change like any other."""
-        if self._options.mode == "deltas":
+        if self.tells_changes:
             self._tell_delta(book, before.sequence, *book.book.differing(before))
         if self._options.interval == 0:
             self.show(book)
@@ -280,7 +288,7 @@ class LiveHandler:
 
     def introduce(self, book: BookSync) -> None:
         """Show a SYNCED book to readers who have nothing yet: where they are told its changes, with every known level."""
-        if self._options.mode == "deltas":
+        if self.tells_changes:
             self._base(book)
         else:
             self.show(book)
@@ -422,7 +430,7 @@ class LiveHandler:
         gap = Gap(*about, first, last, since, self.received if ends else None)
         self.out.append(gap)
         if subscription.channel == "trades":
-            self.backfill.found(subscription, gap, self.now)
+            self._fill(subscription, gap)
 
     def _status(
         self, scope: Literal["connection", "subscription", "book"], symbol: str | None, state: str, detail: str
@@ -485,4 +493,4 @@ class LiveHandler:
             self.out.append(gap)
             for subscription in unnumbered:
                 since = subscription.heard or gap.since
-                self.backfill.found(subscription, replace(gap, symbol=subscription.symbol, since=since), self.now)
+                self._fill(subscription, replace(gap, symbol=subscription.symbol, since=since))

@@ -51,7 +51,7 @@ def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def numbers_trades(exchange: Exchange) -> bool:
     """Whether the venue numbers a market's trades without holes, so that a missing one is told by its id."""
-    return any(each.upcoming is not None for chunk in exchange._chunks for each in chunk.feed.adapter.subscriptions)
+    return any(each.upcoming is not None for chunk in exchange._chunks for each in chunk.lines.subscriptions)
 
 
 def is_right(sim: Simulator, memory: Memory, name: str, symbol: str) -> bool:
