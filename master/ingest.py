@@ -161,9 +161,9 @@ class Ingest:
             try:
                 return await journal.run()
             except JournalError as error:
-                await self._pause(str(error))
+                await self._pause(journal, str(error))
 
-    async def _pause(self, trouble: str) -> None:
+    async def _pause(self, journal: Journal, trouble: str) -> None:
         """What could not be kept was not acknowledged: it will be sent again when there is room."""
         if self.trouble is None:
             log.critical("cannot write; nothing is acknowledged until there is room", reason=trouble)
@@ -172,6 +172,8 @@ class Ingest:
         self._take_back_own()
         await asyncio.gather(*(self._refuse(each.socket, trouble, retry=True) for each in list(self.sessions)))
         await asyncio.sleep(JOURNAL_RETRY)
+        while not self._is_ending and not await journal.has_room():
+            await asyncio.sleep(JOURNAL_RETRY)
         if not self._is_ending:
             events, self._own_events = self._own_events, []
             self._append_own(events)  # be there none: nobody else may try whether there is room again

@@ -25,6 +25,10 @@ Heading = Callable[[], Mapping[str, Any]]
 """What the head of a segment is to hold beside the marks."""
 
 
+ROOM_WANTED = 4 << 20
+"""Bytes that must be free, beside what was refused, for a full disk to count as one that takes again."""
+
+
 class JournalError(Exception):
     """The journal cannot keep what was taken: the disk is full or refuses. Nothing of the write remains; try again later."""
 
@@ -89,6 +93,7 @@ class Journal:
         self.marks = dict(recovery.marks)
         self.bytes_written = 0
         self.pending_bytes = 0
+        self._refused_bytes = 0
         self._heading = heading
         self._settled: list[asyncio.Future[None]] = []
         self._folder = folder
@@ -177,8 +182,18 @@ class Journal:
             if not each.done():
                 each.set_result(None)
 
+    async def has_room(self) -> bool:
+        """Whether what was refused could be written now, and some more: what comes back is more than one batch."""
+        try:
+            size = self._refused_bytes + ROOM_WANTED
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.check_room, size)
+        except OSError:
+            return False
+        return True
+
     def _refused(self, error: OSError) -> JournalError:
         """What came meanwhile is forgotten too: it follows what was refused, and will be asked for again."""
+        self._refused_bytes = self.pending_bytes
         self._pending.clear()
         self.pending_bytes = 0
         trouble = JournalError(f"{self._folder}: {error.strerror or error}")

@@ -150,6 +150,14 @@ class SegmentWriter:
             rest = rest[os.write(self._fd, rest) :]
         self.size += wanted
 
+    def check_room(self, size: int) -> None:
+        """Raises OSError where so many bytes more could not be written now."""
+        if hasattr(os, "posix_fallocate"):  # not everywhere: there the next write will tell
+            try:
+                os.posix_fallocate(self._fd, self.size, size)
+            finally:
+                os.ftruncate(self._fd, self.size)
+
     def sync(self) -> None:
         """Make everything written durable. An OSError here must end the process: what is on disk is then unknown."""
         sync_data(self._fd)

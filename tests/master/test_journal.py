@@ -326,6 +326,17 @@ class TestFullDisk:
         one.journal.close()
         assert on_disk(tmp_path) == [batch(1), batch(2)]
 
+    async def test_a_little_room_is_none_for_what_was_refused(self, tmp_path: Path) -> None:
+        """Else it would be called well, and full again, every few seconds."""
+        async with kept(tmp_path) as one:
+            one.journal.append(batch(1))
+            await one.holds(1)
+            size = path_of(tmp_path, 1).stat().st_size
+            with room_for(size + 1000):
+                assert not await one.journal.has_room()
+            assert await one.journal.has_room()
+            assert path_of(tmp_path, 1).stat().st_size == size, "nothing of the question remains"
+
     async def test_no_room_for_the_next_segment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What came while it was tried is forgotten as well: its number will be asked for again, and must not come twice."""
         one = Kept(tmp_path, roll_bytes=1)
