@@ -21,7 +21,7 @@ from adapters.backfill import LastTrade, Resume
 from adapters.book import BookOptions, BookState, BookSync
 from adapters.effects import Answer, Connect, Effect, Fetch, Priority, Reconnect, Send
 from adapters.errors import AdapterError, FetchError, FrameError, NumberError
-from adapters.events import CHANNELS, Channel, Trade
+from adapters.events import CHANNELS, Channel, Gap, Trade
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.live import LiveHandler, Output
@@ -29,6 +29,8 @@ from adapters.subscriptions import State, Subscription, Subscriptions
 from adapters.symbols import Instrument, renamed
 from adapters.venue import Venue
 
+LOOK_EVERY = 1.0
+"""Seconds between two looks at what is due in seconds: pings, silence, subscriptions, holes to fill."""
 SLOWEST_ASK = 300.0
 """Seconds between attempts at a subscription that the venue never acknowledges."""
 
@@ -64,7 +66,7 @@ class ExchangeAdapter(ABC):
         self.ends_at = _NEVER
         self.tick_every = min(0.1, max(0.01, options.interval / 2 or 0.1))
         self._is_open = False
-        self._heard = False
+        self._heard = self._noticed = 0
         self._heard_at = 0.0
         self._welcome_by = _NEVER
         self._asks_at = _NEVER
@@ -155,7 +157,7 @@ class ExchangeAdapter(ABC):
     def connected(self, now: float) -> list[Output]:
         """The connection that was asked for is open."""
         self.live.now = self._heard_at = self._pinged_at = now
-        self._is_open, self._heard = True, False
+        self._is_open = True
         self.ends_at = now + (self.venue.lifetime or _NEVER)
         if self.venue.greets:
             self._welcome_by = now + self.venue.ack_within
@@ -166,8 +168,7 @@ class ExchangeAdapter(ABC):
     def receive(self, frame: bytes, received: int) -> list[Output]:
         """One data frame (text as UTF-8), and when its bytes arrived."""
         live = self.live
-        live.received = received
-        self._heard = True
+        live.received = self._heard = received
         try:
             self.parse(frame, live)
         except NumberError as error:
@@ -178,6 +179,10 @@ class ExchangeAdapter(ABC):
             live.unreadable(FrameError(f"{error} in {frame[:80]!r}"))
         out, live.out = live.out, []
         return out
+
+    def heard(self, received: int) -> None:
+        """A ping or pong of the protocol: no data, but the connection lives."""
+        self._heard = received
 
     def fetched(self, key: tuple[str, ...], answer: Answer | FetchError, now: float) -> list[Output]:
         """The answer to a Fetch, or why there is none."""
@@ -202,8 +207,8 @@ class ExchangeAdapter(ABC):
     def tick(self, now: float) -> list[Output]:
         """Time passes, some ten times a second: views that are due, pings, deadlines."""
         self.live.now = now
-        if self._heard:
-            self._heard, self._heard_at = False, now
+        if self._heard != self._noticed:
+            self._noticed, self._heard_at = self._heard, now
         if self._is_open:
             if now >= self._asks_at:
                 self._asks_at = _NEVER
@@ -213,7 +218,7 @@ class ExchangeAdapter(ABC):
                     self.live.show(book)
                 if now >= book.due:
                     self._ask_for_book(book)
-            if now - self._looked_at >= 1.0:
+            if now - self._looked_at >= LOOK_EVERY:
                 self._looked_at = now
                 self._keep_alive()
                 self._look_after_subscriptions()
@@ -225,7 +230,7 @@ class ExchangeAdapter(ABC):
         """The connection ended, or could not be made."""
         self.live.now = now
         if self._is_open:
-            self.live.disconnected(f"{code} {reason}".strip())
+            self.live.disconnected(f"{code} {reason}".strip(), self._heard)
         self._is_open, self.ends_at, self._asks_at = False, _NEVER, _NEVER
         self.live.backfill.lost()
         return self.live.emitted()
@@ -247,6 +252,14 @@ class ExchangeAdapter(ABC):
         for book in self.live.books.values():
             if book.symbol == (symbol or book.symbol) and book.state is BookState.SYNCED:
                 self.live.introduce(book)
+        return self.live.emitted()
+
+    def fill(self, symbol: str, gap: Gap, last: LastTrade | None, end: tuple[str, int] | None, now: float) -> list[Output]:
+        """Fill a hole that other connections have as well; `last`: the trade before it; `end`: id and venue's time of the one
+        behind it."""
+        for subscription in self.subscriptions:
+            if subscription.channel == "trades" and subscription.symbol == symbol:
+                self.live.backfill.found(subscription, gap, now, last=last, end=end)
         return self.live.emitted()
 
     def has_told(self, trade: Trade) -> bool:

@@ -146,6 +146,7 @@ class Backfill:
     def _ask(self, native: str, search: _Search, now: float) -> Iterator[Fetch]:
         hole = search.holes[0]
         if hole.edge is None and not hole.is_whole:
+            search.held = hole.put_back(search.held)
             hole.begin(search.subscription.latest)
         can_ask = not hole.is_whole and hole.pages < PAGES and search.subscription.remembers < REMEMBERED_IDS
         fetch = self._request(native, hole) if can_ask else None
@@ -208,6 +209,8 @@ class Backfill:
     def _tell(self, search: _Search) -> None:
         """The trades that are held."""
         rows, search.held = search.held, []
+        if self._is_numbered:
+            rows = self._risen(rows)
         subscription = search.subscription
         for number, price, amount, side, timestamp in rows:
             if self._is_numbered:

@@ -419,6 +419,8 @@ class Bitfinex(ExchangeAdapter):
         elif event.code == _MAINTENANCE_OVER:
             say.effect(Reconnect("the venue's maintenance is over", after=5.0))
         elif event.code is not None or event.platform is None:
+            if event.code == _MAINTENANCE:
+                say.paused()
             say.error(VenueError(event.msg or f"the venue's notice {event.code}"))
         elif event.platform.status != 1:
             say.error(VenueError("the venue is in maintenance"))

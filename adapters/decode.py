@@ -174,6 +174,9 @@ class RawHandler:
     def missed(self, first: int, last: int) -> None:
         self.errors.append(f"missed: messages {first} to {last}")
 
+    def paused(self) -> None:
+        pass
+
     def welcomed(self) -> None:
         pass
 

@@ -51,6 +51,9 @@ class Handler(Protocol):
     def missed(self, first: int, last: int) -> None:
         """The connection numbers all its messages, and those from `first` to `last` never came, whatever they were about."""
 
+    def paused(self) -> None:
+        """The venue announces that nothing comes for a while, though the connection may stay open."""
+
     def welcomed(self) -> None:
         """The venue's greeting, before which it takes no subscription."""
 

@@ -61,6 +61,10 @@ class Hole:
         self.edge = None
         self.since, self.until = self.beginning, max(self.gap.until or 0, latest or 0)
 
+    def put_back(self, held: list[Row]) -> list[Row]:
+        """What an earlier search brought and nobody was told yet, as far as the next one will not bring it again."""
+        return held
+
     def take(self, rows: list[Row], history: History) -> list[Row]:
         """Those of a page, oldest first, that were missing."""
         raise NotImplementedError
@@ -182,6 +186,12 @@ class TimedHole(Hole):
         self._lowest: int | None = None
         self._highest = 0
         self._was_short = False
+
+    def put_back(self, held: list[Row]) -> list[Row]:
+        """Nothing: only a list itself knows the order of trades of one moment."""
+        for row in held:
+            self._subscription.seen.pop(str(row.number), None)
+        return []
 
     def take(self, rows: list[Row], history: History) -> list[Row]:
         since = _floor(self.beginning, history)

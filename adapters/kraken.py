@@ -323,7 +323,9 @@ class Kraken(ExchangeAdapter):
 
     def _tell_system(self, system: str, say: Handler) -> None:
         if system != "online":
-            self._in_maintenance |= system == "maintenance"
+            if system == "maintenance":
+                self._in_maintenance = True
+                say.paused()
             say.error(VenueError(f"the venue's system is in state {system}"))
         elif self._in_maintenance:
             self._in_maintenance = False

@@ -50,6 +50,7 @@ class LiveHandler:
         self.repeated = 0
         self.deltas = 0
         self.gaps = 0
+        self._paused = 0
         self.welcomed = welcomed
         self._ask_for_book = ask_for_book
         self._name = venue.name
@@ -63,6 +64,8 @@ class LiveHandler:
         self._trades = subscriptions.of("trades")
         self._by_symbol = {subscription.symbol: subscription for subscription in self._trades.values()}
         self.backfill = Backfill(venue, self._trades, trades_request, self._tell_past)
+        self.fills_holes = True  # not beside another connection, whose trades may be those that are missing here
+        self.tells_changes = options.mode == "deltas"
         self._page: list[Row] | None = None
         self._page_of = ""
         self._tickers = subscriptions.of("tickers")
@@ -165,6 +168,12 @@ class LiveHandler:
             for number in range(first, last + 1):
                 subscription.merged(str(number))
 
+    def _fill(
+        self, subscription: Subscription, gap: Gap, *, last: LastTrade | None = None, end: tuple[str, int] | None = None
+    ) -> None:
+        if self.fills_holes:
+            self.backfill.found(subscription, gap, self.now, last=last, end=end)
+
     def _tell_past(self, event: Trade | Gap) -> None:
         self.out.append(event)
 
@@ -205,7 +214,7 @@ class LiveHandler:
             gap = replace(gap, first_missing=str(int(last.id) + 1), last_missing=str(int(began[0]) - 1))
         subscription.gaps += 1
         self.out.append(gap)
-        self.backfill.found(subscription, gap, self.now, last=last, end=began)
+        self._fill(subscription, gap, last=last, end=began)
 
     # Books ----------------------------------------------------------------------------------------------------------
 
@@ -238,7 +247,7 @@ class LiveHandler:
                     raise BookError("sequence")
                 return
             book.timestamp, book.received = change.timestamp, self.received
-            if self._options.mode == "deltas":
+            if self.tells_changes:
                 self._tell_delta(book, before, *book.book.told(applied))
             if self._options.interval == 0:
                 self.show(book)
@@ -247,7 +256,7 @@ class LiveHandler:
 
     def _replaced(self, book: BookSync, before: OrderBook) -> None:
         """A whole book took the place of one that was right, as where a venue sends nothing else: a change like any other."""
-        if self._options.mode == "deltas":
+        if self.tells_changes:
             self._tell_delta(book, before.sequence, *book.book.differing(before))
         if self._options.interval == 0:
             self.show(book)
@@ -279,7 +288,7 @@ class LiveHandler:
 
     def introduce(self, book: BookSync) -> None:
         """Show a SYNCED book to readers who have nothing yet: where they are told its changes, with every known level."""
-        if self._options.mode == "deltas":
+        if self.tells_changes:
             self._base(book)
         else:
             self.show(book)
@@ -421,7 +430,7 @@ class LiveHandler:
         gap = Gap(*about, first, last, since, self.received if ends else None)
         self.out.append(gap)
         if subscription.channel == "trades":
-            self.backfill.found(subscription, gap, self.now)
+            self._fill(subscription, gap)
 
     def _status(
         self, scope: Literal["connection", "subscription", "book"], symbol: str | None, state: str, detail: str
@@ -439,16 +448,21 @@ class LiveHandler:
             elif subscription.upcoming is None and subscription.state is not State.REQUESTED:
                 self._gap(subscription, "sequence")
 
+    def paused(self) -> None:
+        """What comes until the end of this connection, heartbeats, is no word of its markets: their hole begins here."""
+        self._paused = self._paused or self.received
+
     def opened(self, address: str) -> None:
         """The connection is ready for subscriptions."""
         self._status("connection", None, "connected", address)
 
-    def disconnected(self, detail: str) -> None:
-        """The connection is gone, and with it the certainty of every market: the hole begins at the last thing heard."""
+    def disconnected(self, detail: str, heard: int) -> None:
+        """The connection is gone, and with it the certainty of every market: the hole begins when it was last heard."""
         self._status("connection", None, "lost", detail)
         for subscription in self._subscriptions.wanted():
             if subscription.hole is None and subscription.state is not State.REQUESTED:
-                subscription.hole = self.received or None
+                subscription.hole = self._paused or heard or None
+        self._paused = 0
         self._subscriptions.forget()
         for book in self.books.values():
             book.lost(self.now)
@@ -479,4 +493,4 @@ class LiveHandler:
             self.out.append(gap)
             for subscription in unnumbered:
                 since = subscription.heard or gap.since
-                self.backfill.found(subscription, replace(gap, symbol=subscription.symbol, since=since), self.now)
+                self._fill(subscription, replace(gap, symbol=subscription.symbol, since=since))

@@ -37,7 +37,8 @@ def plan_table(plans: list[WorkerPlan]) -> Table:
             for channel in CHANNELS:
                 sizes = [len(chunk.symbols) for chunk in part.chunks if chunk.channel == channel]
                 if sizes:
-                    row = (part.name, channel, len(sizes), sum(sizes), _run_lengths(sizes), worker.name)
+                    connections = f"{part.redundancy} x {len(sizes)}" if part.redundancy > 1 else str(len(sizes))
+                    row = (part.name, channel, connections, sum(sizes), _run_lengths(sizes), worker.name)
                     table.add_row(*map(str, row))
                 for each in part.patterns:
                     if each.channel == channel:

@@ -1,16 +1,16 @@
-"""One chunk: the pairs of one connection, and for a while two connections, when one takes over from the other.
+"""One chunk: the pairs of one connection, on as many lines as are wanted, each of which is replaced before its venue ends it.
 
-Before a venue ends a session, a second instance of the chunk runs beside the first. A trade goes out if the other has not told
-it; books and tickers come from the one in charge. The charge passes when the successor is settled.
+Before a venue ends a session, a successor runs beside the line until it is settled. That is the same as `redundancy`, for a
+while: `lines` sorts out what they say.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
-from adapters.events import Event, Status, Trade
+from adapters.events import Status
 from collector.feed import Feed
+from collector.lines import Lines
 from collector.sink import Put
 from master.log import logger
 
@@ -20,89 +20,68 @@ LEAD = 60.0
 """Seconds before a session's end at which its successor begins (a tenth of a shorter session)."""
 SETTLE_WITHIN = 30.0
 LOOK_EVERY = 0.5
-LINGER = 5.0
-"""Seconds for which the memory of a connection that was relieved still sorts out trades that come to its successor late."""
+APART = 5.0
+"""Seconds between the beginnings of two lines, so that their venue does not end them together."""
 
 
 class Chunk:
-    """Keeps one connection in charge, and replaces it before its venue ends it. `make` gives a new feed of this chunk."""
+    """Keeps `redundancy` lines. `make` gives a new feed of this chunk, which puts its events and states where it is told."""
 
-    def __init__(self, make: Callable[[], Feed], put: Put, status: Callable[[Status], None]) -> None:
+    def __init__(self, make: Callable[[], Feed], put: Put, status: Callable[[Status], None], redundancy: int = 1) -> None:
         self._make = make
-        self._put = put
-        self._status = status
+        self._redundancy = redundancy
         self._tasks: dict[Feed, asyncio.Task[None]] = {}
-        self.feed = make()
-        self._relieved: Counter[str] = Counter()
+        self.lines = Lines(put, status)
 
     async def run(self) -> None:
         """Until cancelled. Raises what ended a feed, which only a fault of the program does."""
         try:
-            self._begin(self.feed)
-            while True:
-                await self._until_end_is_near()
-                await self._hand_over()
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(self._redundancy):
+                    tasks.create_task(self._keep(number * APART))
+                tasks.create_task(self._look())
         finally:
             for feed in list(self._tasks):
                 await self._end(feed)
 
-    @property
-    def totals(self) -> Counter[str]:
-        """Of the connection in charge and all that were before it."""
-        return self._relieved + self.feed.adapter.totals()
-
-    def _begin(self, feed: Feed) -> None:
+    def _begin(self) -> Feed:
+        feed = self._make()
+        self.lines.join(feed)
         self._tasks[feed] = asyncio.create_task(feed.run())
+        return feed
 
     async def _end(self, feed: Feed) -> None:
         task = self._tasks.pop(feed)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def _until_end_is_near(self) -> None:
-        adapter = self.feed.adapter
-        lead = min(LEAD, (adapter.venue.lifetime or LEAD) / 10)
-        while monotonic() < adapter.ends_at - lead:
-            await asyncio.wait([self._tasks[self.feed]], timeout=LOOK_EVERY)
-            if self._tasks[self.feed].done():
-                self._tasks[self.feed].result()
+    async def _keep(self, after: float) -> None:
+        """One line, and its successors."""
+        await asyncio.sleep(after)
+        feed = self._begin()
+        while True:
+            await self._until_end_is_near(feed)
+            feed = await self._replace(feed)
 
-    async def _hand_over(self) -> None:
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            self.lines.look()
+
+    async def _until_end_is_near(self, feed: Feed) -> None:
+        lead = min(LEAD, (feed.adapter.venue.lifetime or LEAD) / 10)
+        while monotonic() < feed.adapter.ends_at - lead:
+            await asyncio.wait([self._tasks[feed]], timeout=LOOK_EVERY)
+            if self._tasks[feed].done():
+                self._tasks[feed].result()
+
+    async def _replace(self, old: Feed) -> Feed:
         """Let a successor take over."""
-        old, new = self.feed, self._make()
-        old.put, new.put = self._beside(new, everything=True), self._beside(old, everything=False)
-        new.status = _nobody
-        self._begin(new)
+        new = self._begin()
         deadline = monotonic() + SETTLE_WITHIN
         while not new.adapter.is_settled and old.is_open and monotonic() < deadline:
             await asyncio.sleep(LOOK_EVERY / 5)
-        self.feed = new
-        old.put, new.put = self._beside(new, everything=False), self._beside(old, everything=True)
-        old.status, new.status = _nobody, self._status
-        new.do(new.adapter.republish())
+        self.lines.leave(old)
         await self._end(old)
-        self._relieved += old.adapter.totals()
-        asyncio.get_running_loop().call_later(LINGER, self._forget, new)
-        settled = new.adapter.is_settled
-        log.info("connection replaced before its end", exchange=new.adapter.venue.name, settled=settled)
-
-    def _beside(self, other: Feed, *, everything: bool) -> Put:
-        """The way out beside another connection: trades that it has not told, and all the rest for the one in charge."""
-        put, has_told = self._put, other.adapter.has_told
-
-        def sort_out(event: Event) -> None:
-            if isinstance(event, Trade):
-                if not has_told(event):
-                    put(event)
-            elif everything:
-                put(event)
-
-        return sort_out
-
-    def _forget(self, feed: Feed) -> None:
-        if feed is self.feed and len(self._tasks) == 1:
-            feed.put = self._put
-
-
-def _nobody(_: Status) -> None:
-    """The state of a connection that is not in charge is no news."""
+        log.info("connection replaced before its end", exchange=new.adapter.venue.name, settled=new.adapter.is_settled)
+        return new

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -120,7 +121,8 @@ class Exchange:
 
     def _begin(self, connections: Iterable[plan.Chunk], tasks: asyncio.TaskGroup) -> None:
         for pairs in connections:
-            chunk = Chunk(self._maker(pairs, len(self._chunks)), self._put, self._sink.status)
+            maker = self._maker(pairs, len(self._chunks))
+            chunk = Chunk(maker, self._put, self._sink.status, self._plan.redundancy)
             self._chunks.append(chunk)
             self._known.update((pairs.channel, symbol) for symbol in pairs.symbols)
             tasks.create_task(chunk.run())
@@ -144,7 +146,8 @@ class Exchange:
     def _listed(self, found: Mapping[str, Instrument], tasks: asyncio.TaskGroup) -> None:
         self._instruments = found
         for chunk in self._chunks:
-            chunk.feed.do(chunk.feed.adapter.listed(found, monotonic()))
+            for feed in chunk.lines.feeds:
+                feed.do(feed.adapter.listed(found, monotonic()))
         ours = {theirs: name for name, theirs in self._plan.aliases.items()}
         active = [renamed(each.symbol, ours) for each in found.values() if each.active]
         joining = list(self._plan.joining(active, self._known))
@@ -172,6 +175,7 @@ class Exchange:
     def _maker(self, pairs: plan.Chunk, number: int) -> Callable[[], Feed]:
         wanted = [(pairs.channel, symbol) for symbol in pairs.symbols]
         resume = self._resume
+        files = cycle(("", *(f".{each}" for each in range(1, 2 * self._plan.redundancy))))  # of each line and its successor
 
         def make() -> Feed:
             nonlocal resume
@@ -179,7 +183,7 @@ class Exchange:
             resume = None  # only the first connection follows that hole
             recorder = None
             if self._record_to is not None:
-                recorder = Recorder(self._record_to / f"{self.name}-{pairs.channel}-{number}.ndjson")
+                recorder = Recorder(self._record_to / f"{self.name}-{pairs.channel}-{number}{next(files)}.ndjson")
             return Feed(adapter, self._around, self._put, self._sink.status, recorder)
 
         return make
@@ -187,22 +191,23 @@ class Exchange:
     def resumed(self, trades: Mapping[str, LastTrade]) -> None:
         """The last trades that an earlier process told, where word of them comes after the start."""
         for chunk in self._chunks:
-            chunk.feed.do(chunk.feed.adapter.resumed(trades, monotonic()))
+            for feed in chunk.lines.feeds[:1]:
+                feed.do(feed.adapter.resumed(trades, monotonic()))
 
     def _republish(self, symbol: str) -> None:
         for chunk in self._chunks:
-            chunk.feed.do(chunk.feed.adapter.republish(symbol))
+            chunk.lines.republish(symbol)
 
     def state(self) -> ExchangeState:
         counts = self._around.counts
-        totals = sum((chunk.totals for chunk in self._chunks), Counter())
-        subscriptions = [each for chunk in self._chunks for each in chunk.feed.adapter.subscriptions]
-        books = [book for chunk in self._chunks for book in chunk.feed.adapter.live.books.values()]
+        totals = sum((chunk.lines.totals for chunk in self._chunks), Counter())
+        subscriptions = [each for chunk in self._chunks for each in chunk.lines.subscriptions]
+        books = [book for chunk in self._chunks for book in chunk.lines.books]
         states = Counter(each.state for each in subscriptions)
         return ExchangeState(
             name=self.name,
             connections=self._around.open_connections,
-            connections_wanted=len(self._chunks) or len(self._plan.chunks),
+            connections_wanted=(len(self._chunks) or len(self._plan.chunks)) * self._plan.redundancy,
             pairs={state.value: states[state] for state in State},
             rejected={f"{each.channel} {each.symbol}": each.reason for each in subscriptions if each.state is State.REJECTED},
             events={name: totals[name] for name in ("trades", "orderbooks", "deltas", "tickers")},

@@ -29,6 +29,8 @@ CONNECT_WITHIN = 15.0
 ADDRESS_WITHIN = 60.0
 SAY_EVERY = 60.0
 CLOSE_WITHIN = 2.0
+LONGEST_PAUSE = 3600.0
+"""Seconds that a venue can send us away; past that we knock again."""
 MAX_FRAME = 64 << 20  # Coinbase sends books of several megabytes in one frame
 ABNORMAL = 1006
 
@@ -67,7 +69,7 @@ class Surroundings(Struct):
 
 
 class Ended(Struct, frozen=True):
-    """How a connection ended: close code (1006: without one), a reason, and the pause that the venue asked for."""
+    """How a connection ended: close code (1006: without one), a reason, and the pause that the venue asked for at least."""
 
     code: int
     reason: str
@@ -77,7 +79,8 @@ class Ended(Struct, frozen=True):
 class Feed(WSListener):
     """Runs one adapter: connects, feeds it frames and ticks, does what it asks, and begins again whenever it ends.
 
-    It is also the listener of its present socket. The library's own pings are off; its answers to the server's are on.
+    It is also the listener of its present socket. The library's own pings are off, and so are its answers to the server's,
+    since it would keep those to itself: a ping is a sign of life, on many a quiet connection the only one.
     """
 
     def __init__(
@@ -119,7 +122,7 @@ class Feed(WSListener):
                 began = monotonic()
                 ended = await self._session()
                 lasted = monotonic() - began
-                pause = max(self._backoff.after_failure(lasted), ended.pause)
+                pause = min(ended.pause, LONGEST_PAUSE) + self._backoff.after_failure(lasted)
                 details = {"code": ended.code, "reason": ended.reason, "lasted": round(lasted), "pause": round(pause, 1)}
                 self._log.warning("connection ended; will connect again", **details)
                 await asyncio.sleep(pause)
@@ -184,6 +187,7 @@ class Feed(WSListener):
                     lambda: self,
                     self._around.route(asked.url),
                     extra_headers=asked.headers,
+                    enable_auto_pong=False,
                     max_frame_size=MAX_FRAME,
                     websocket_handshake_timeout=CONNECT_WITHIN,
                     max_redirects=0,
@@ -238,6 +242,10 @@ class Feed(WSListener):
             self.end(Ended(code.value, (frame.get_close_message() or b"").decode(errors="replace")))
             transport.send_close(code)
             transport.disconnect()
+        else:
+            if kind is WSMsgType.PING:
+                transport.send_pong(frame.get_payload_as_bytes())
+            self.adapter.heard(received)
 
     def _receive_and_record(self, payload: bytes, received: int) -> list[Output]:
         assert self._recorder is not None

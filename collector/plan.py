@@ -46,7 +46,8 @@ class Pattern(Struct, frozen=True):
 
 
 class ExchangePlan(Struct, frozen=True):
-    """One exchange, or part number `part` of its `parts`, in one process. `aliases`: our names of assets to the venue's."""
+    """One exchange, or part number `part` of its `parts`, in one process. `aliases`: our names of assets to the venue's;
+    `redundancy`: connections for each chunk."""
 
     name: str
     options: BookOptions
@@ -56,6 +57,7 @@ class ExchangePlan(Struct, frozen=True):
     url: str | None = None
     part: int = 0
     parts: int = 1
+    redundancy: int = 1
 
     @property
     def share(self) -> float:
@@ -64,7 +66,8 @@ class ExchangePlan(Struct, frozen=True):
 
     @property
     def weight(self) -> int:
-        return sum(each.weight for each in self.chunks) + sum(each.weight for each in self.patterns)
+        once = sum(each.weight for each in self.chunks) + sum(each.weight for each in self.patterns)
+        return once * self.redundancy
 
     def joining(self, symbols: Iterable[str], known: AbstractSet[tuple[Channel, str]]) -> Iterator[Chunk]:
         """Connections for those of the symbols that fit a pattern, belong to this part and are not known yet."""
@@ -121,7 +124,10 @@ def parts(exchange: "Exchange") -> list[ExchangePlan]:
     count = exchange.workers if many else min(exchange.workers, len(connections))
     return [
         ExchangePlan(
-            exchange.name, options, tuple(connections[part::count]), many, dict(exchange.aliases), exchange.url, part, count
+            *(exchange.name, options, tuple(connections[part::count]), many, dict(exchange.aliases), exchange.url),
+            part=part,
+            parts=count,
+            redundancy=exchange.redundancy,
         )
         for part in range(count)
     ]

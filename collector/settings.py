@@ -59,6 +59,7 @@ class Exchange(Section):
     url: str | None = Field(default=None, pattern=r"^wss?://", description="another WebSocket address of this venue")
     aliases: dict[str, str] = Field(default={}, description='assets that it lists under another name: {"TON": "GRAM"}')
     workers: int = Field(default=1, ge=1, le=64, description="processes among which this exchange is split")
+    redundancy: int = Field(default=1, ge=1, le=2, description="connections that bring the same pairs; either may die")
 
 
 class Debug(Section):

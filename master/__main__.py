@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("sql", help='such as "SELECT exchange, count(*) FROM trades GROUP BY 1"')
     query.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table")
     query.set_defaults(run=_query)
+    gaps = commands.add_parser("gaps", help="how complete the data is, by exchange, symbol, channel and hour")
+    _common(gaps)
+    gaps.add_argument("--exchange")
+    gaps.add_argument("--symbol", help="such as BTC/USDT")
+    gaps.add_argument("--since", help="the first hour, such as 2026-01-31T12:00 (UTC)")
+    gaps.add_argument("--until", help="the hour behind the last (UTC)")
+    gaps.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table")
+    gaps.set_defaults(run=_gaps)
     tidy = commands.add_parser("tidy", help="seal closed journal segments and enforce retention (the master does this itself)")
     tidy.add_argument("segments", nargs="*", type=Path)
     tidy.add_argument("--data", type=Path, required=True)
@@ -130,11 +139,25 @@ def _revoke_key(options: argparse.Namespace) -> int:
 
 
 def _query(options: argparse.Namespace) -> int:
-    from master.query import QueryError, answer  # noqa: PLC0415 (duckdb and pyarrow are for those who ask)
+    from master.query import answer  # noqa: PLC0415 (duckdb and pyarrow are for those who ask)
+
+    return _told(options, lambda data: answer(data, options.sql, options.format))
+
+
+def _gaps(options: argparse.Namespace) -> int:
+    from master.query import answer_ledger  # noqa: PLC0415
+
+    chosen = {name: getattr(options, name) for name in ("exchange", "symbol", "since", "until")}
+    return _told(options, lambda data: answer_ledger(data, chosen, options.format))
+
+
+def _told(options: argparse.Namespace, tell: Callable[[Path], None]) -> int:
+    """What a question comes to: its answer goes to standard output, or a line of why not to standard error."""
+    from master.query import QueryError  # noqa: PLC0415
 
     data = options.data if hasattr(options, "data") else _settings(options).server.data
     try:
-        answer(data, options.sql, options.format)
+        tell(data)
     except QueryError as error:
         print(error, file=sys.stderr)
         return FAILED

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from adapters.events import Book, BookDelta, Candle, Event, Funding, Gap, Liquidation, OpenInterest, Ticker, Trade
+from master import ledger
 from master.segments import Damage, Scan, scan, segments_in, sync_path
 
 if TYPE_CHECKING:
@@ -210,13 +212,16 @@ def connect(data: Path) -> "DuckDBPyConnection":
     import duckdb  # noqa: PLC0415 (74 ms and 27 MB that only a query needs)
 
     connection = duckdb.connect()
+    connection.execute("CREATE SCHEMA ledger")
     tail, unsealed = _tail(data / "journal")  # before the Parquet files are listed: a segment sealed meanwhile is in both
     for table in TABLES:
         connection.register(f"{table.name}_tail", tail[table])
         files = (data / "lake" / table.name).glob("date=*/*.parquet")
         sealed = [str(path) for path in files if path.stem not in unsealed]
         union = f"FROM read_parquet({sealed}, hive_partitioning = false) UNION ALL BY NAME" if sealed else ""
-        connection.execute(f"CREATE VIEW {table.name} AS {union} FROM {table.name}_tail")
+        name = "ledger.gaps" if table.event is Gap else table.name
+        connection.execute(f"CREATE VIEW {name} AS {union} FROM {table.name}_tail")
+    ledger.create(connection, time_ns() // 1000)
     return connection
 
 

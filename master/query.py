@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -9,6 +11,7 @@ from typing import Literal
 import duckdb
 
 from master.lake import connect
+from master.ledger import question
 
 Format = Literal["table", "csv", "json", "parquet"]
 
@@ -23,11 +26,20 @@ class QueryError(Exception):
 
 def answer(data: Path, sql: str, form: Format) -> None:
     """Write the answer to standard output. Raises QueryError, and BrokenPipeError where nobody reads on."""
+    _answer(data, lambda connection: connection.sql(sql), form)
+
+
+def answer_ledger(data: Path, chosen: Mapping[str, str | None], form: Format) -> None:
+    """The same for the ledger of what is chosen (`ledger.question`)."""
+    _answer(data, partial(question, chosen=chosen), form)
+
+
+def _answer(data: Path, ask: Callable[[duckdb.DuckDBPyConnection], duckdb.DuckDBPyRelation | None], form: Format) -> None:
     if not data.is_dir():
         raise QueryError(f"{data}: there is no such data directory; --data names it")
     try:
         with connect(data) as connection:
-            relation = connection.sql(sql)
+            relation = ask(connection)
             if relation is None:
                 raise QueryError("only questions are answered: SELECT, DESCRIBE, SHOW TABLES, SUMMARIZE ...")
             if form == "table":

@@ -163,10 +163,10 @@ class Bitfinex:
     def upkeep(self, connection: Connection, now: float) -> None:
         """A heartbeat on every channel, busy or not; the end of a maintenance."""
         wire, heartbeat, time = _wire(connection), self.exchange.facts.heartbeat, self.exchange.clock.stamp()
-        if wire.paused:
+        if connection.paused:
             connection.spoke = now  # the silence is announced
             if now >= self.exchange.closed_until:
-                wire.paused = False
+                connection.paused = False
                 connection.stall(0.0)
                 _inform(connection, RESUME)
         if heartbeat is not None and now - connection.beat >= heartbeat:
@@ -182,7 +182,7 @@ class Bitfinex:
     def expire(self, connection: Connection, why: str, now: float) -> None:
         """A maintenance keeps the connection, and what falls into it is lost; a silent socket is cut off."""
         if why == "maintenance":
-            _wire(connection).paused = True
+            connection.paused = True
             connection.stall(math.inf)
         elif why == "mute":
             connection.abort()

@@ -103,13 +103,12 @@ def ticker(market: Market) -> str:
 class Wire:
     """What belongs to one connection: its flags, the ids of its channels, the number of its frames."""
 
-    __slots__ = ("channels", "flags", "paused", "sequence")
+    __slots__ = ("channels", "flags", "sequence")
 
     def __init__(self) -> None:
         self.flags = 0
         self.sequence = 0
         self.channels: dict[Key, int] = {}
-        self.paused = False  # told that a maintenance has begun
 
     def frame(self, channel: int, payload: str, time: int) -> str:
         """[channel, payload, sequence, ms], the last two as the flags say."""

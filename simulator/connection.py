@@ -65,6 +65,7 @@ class Connection:
         self.pinged = 0.0  # since when a ping is not answered
         self.awaited: object = None  # what the answer to a ping in JSON must repeat
         self.warned = False  # told that its session ends
+        self.paused = False  # told that a maintenance has begun, where it outlives one
         self.overflowed = False
         self.frames = self.frames_seen = 0
         self.closing = False

@@ -194,14 +194,16 @@ class Exchange:
     def refuse(self, call: Call) -> Answer | None:
         """The answer to a WebSocket handshake that is not let in; None lets it in and counts it."""
         now = self.clock.now()
-        status = self.faults.refusal(now) or (503 if now < self.closed_until else None)
+        status, wait = self.faults.refusal(now), 5
+        if status is None and now < self.closed_until:
+            status, wait = 503, 1 + int(self.closed_until - now)
         window = self._connects.setdefault(call.address, RollingWindow(self.facts.connects, self.facts.connect_window))
         if status is None and not window.take(now):
             self.limited["connects"] += 1
             return Answer("", 429, {"Retry-After": str(1 + int(window.resets_in(now)))}, "text/plain")
         if status is not None:
             self.counts["refused"] += 1
-            return Answer("", status, {"Retry-After": "5"} if status in {429, 503} else {}, "text/plain")
+            return Answer("", status, {"Retry-After": str(wait)} if status in {429, 503} else {}, "text/plain")
         return self.venue.refuse(call)
 
     def opened(self, transport: asyncio.Transport, call: Call) -> Connection:

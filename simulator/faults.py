@@ -7,6 +7,7 @@ hit is drawn from a seeded generator.
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Value = float | int | str | None
 
 ANY = frozenset({"book", "trade", "view", "ticker", "candle"})
+GZIP = b"\x1f\x8b"
 SPREAD = 8  # how many frames may pass before a fault strikes
 FIRED = 10_000  # records kept
 
@@ -288,12 +290,20 @@ def _cut(message: str | bytes, random: Random) -> bytes:
 
 
 def _broken(message: str | bytes, random: Random) -> bytes:
-    """As long as before, but not JSON any more: the structure is scrambled."""
-    scrambled = bytearray(message.encode() if isinstance(message, str) else message)
+    """As long as before, but not JSON any more: the structure is scrambled, inside its gzip where it is packed."""
+    if isinstance(message, bytes) and message.startswith(GZIP):
+        return frame(gzip.compress(_scrambled(gzip.decompress(message), random)))
+    if isinstance(message, bytes):
+        return frame(_scrambled(message, random))
+    return frame(_scrambled(message.encode(), random).decode(errors="replace"))
+
+
+def _scrambled(text: bytes, random: Random) -> bytes:
+    scrambled = bytearray(text)
     for _ in range(4):
         scrambled[random.randrange(len(scrambled))] = random.choice(b'{}[]:,"')
     scrambled[0] = ord("}")
-    return frame(scrambled.decode(errors="replace") if isinstance(message, str) else bytes(scrambled))
+    return bytes(scrambled)
 
 
 def _noise(message: str | bytes, random: Random) -> bytes:

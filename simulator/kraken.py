@@ -25,7 +25,7 @@ TRIGGERS = ("trades", "bbo")
 REQUESTS = ("subscribe", "unsubscribe")
 OPTIONS = {"book": "depth", "ohlc": "interval", "ticker": "event_trigger"}
 DEFAULTS = {"depth": 10, "interval": 1, "event_trigger": "trades"}
-CLOSE = {"mute": (1000, ""), "maintenance": (1012, "Service Restart")}
+CLOSE = {"mute": (1000, "")}
 
 
 class Kraken:
@@ -164,7 +164,10 @@ class Kraken:
         connection.send(f'{{"channel":"status","type":"update","data":[{data}]}}')
 
     def upkeep(self, connection: Connection, now: float) -> None:
-        """A heartbeat each second once there is a subscription: recorded also between data."""
+        """A heartbeat each second once there is a subscription: recorded also between data. The end of a maintenance."""
+        if connection.paused and now >= self.exchange.closed_until:
+            connection.paused = False
+            self._status(connection, "online")
         heartbeat = self.exchange.facts.heartbeat
         if heartbeat is not None and connection.names and now - connection.beat >= heartbeat:
             connection.beat = now
@@ -174,9 +177,14 @@ class Kraken:
         self._status(connection, "maintenance")
 
     def expire(self, connection: Connection, why: str, now: float) -> None:
-        """Too many messages are answered, not punished; the rest ends the connection."""
+        """Too many messages are answered, not punished; a maintenance leaves heartbeats only (section 10; whether what was
+        subscribed outlives it is not known: here it does not); the rest ends the connection."""
         if why == "messages":
             connection.send('{"Error":"Exceeded msg rate"}')
+        elif why == "maintenance":
+            connection.paused = True
+            for key in tuple(connection.feeds):
+                self.exchange.unsubscribe(connection, key)
         else:
             connection.close(*CLOSE.get(why, (1001, "")))
 

@@ -213,6 +213,13 @@ class TestKeepalive:
             session.adapter.receive(frame, session.received)
             assert of(session.wait(10.0), Reconnect) == []
 
+    def test_a_ping_of_the_protocol_is_a_sign_of_life(self) -> None:
+        session = Session(TRADES)
+        session.open_and_ack()
+        for _ in range(10):
+            session.adapter.heard(session.received)
+            assert of(session.wait(10.0), Reconnect) == []
+
     def test_a_new_connection_has_its_own_silence(self) -> None:
         session = Session(TRADES)
         session.open_and_ack()

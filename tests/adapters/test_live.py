@@ -11,7 +11,7 @@ from adapters.errors import NumberError
 from adapters.events import Gap, Status, Ticker, Trade
 from adapters.live import LATE_IDS_KEPT, RENUMBERED_BELOW, Output
 from tests.adapters.driving import of
-from tests.adapters.puppet import EPOCH, Call, Session, Wanted, ticker, trade
+from tests.adapters.puppet import EPOCH, Call, Session, Wanted, snapshot, ticker, trade
 
 TRADES: Wanted = ("trades", "BTC/USDT")
 BOOK: Wanted = ("orderbooks", "BTC/USDT")
@@ -179,6 +179,30 @@ class TestHoles:
         heard = session.received
         session.lose()
         assert {gap.since for gap in of(session.reopen(), Gap)} == {heard}
+
+    def test_the_hole_of_an_announced_pause_begins_with_it(self) -> None:
+        session = live(TRADES, TICKER)
+        session.say(trade("a"), ticker())
+        session.say(("paused", {}))
+        announced = session.received
+        session.say(seconds=10.0)  # a heartbeat
+        session.say(("paused", {}))
+        session.lose()
+        assert {gap.since for gap in of(session.reopen(), Gap)} == {announced}
+        heard = session.received
+        session.lose()
+        assert {gap.since for gap in of(session.reopen(), Gap)} == {heard}, "the next connection is no longer paused"
+
+    def test_an_answer_of_rest_does_not_make_the_hole_of_a_silent_socket_smaller(self) -> None:
+        session = live(BOOK)
+        session.sync()
+        heard = session.received
+        session.wait(10.0)
+        session.answer(snapshot(10))
+        session.lose()
+        session.reopen()
+        (gap,) = of(session.sync(), Gap)
+        assert gap.since == heard
 
     def test_a_market_that_was_acked_and_silent_has_a_hole_too(self) -> None:
         session, heard = self.broken(before=[])

@@ -56,22 +56,25 @@ class Memory:
         return [event for event in self.events if isinstance(event, Ticker) and event.symbol == symbol]
 
 
-def plan_of(name: str, mode: str = "views") -> ExchangePlan:
-    """Trades of three pairs, books of two, a ticker: three connections."""
+def plan_of(name: str, mode: str = "views", redundancy: int = 1) -> ExchangePlan:
+    """Trades of three pairs, books of two, a ticker: three chunks."""
     first, second, third = PAIRS[name]
     chunks = (
         Chunk(name, "trades", (first, second, third)),
         Chunk(name, "orderbooks", (first, second)),
         Chunk(name, "tickers", (first,)),
     )
-    return ExchangePlan(name, BookOptions(SHOWN, 0.1, "deltas" if mode == "deltas" else "views"), chunks)
+    options = BookOptions(SHOWN, 0.1, "deltas" if mode == "deltas" else "views")
+    return ExchangePlan(name, options, chunks, redundancy=redundancy)
 
 
 @asynccontextmanager
-async def collecting(sim: Simulator, name: str, mode: str = "views") -> AsyncIterator[tuple[Exchange, Memory]]:
+async def collecting(
+    sim: Simulator, name: str, mode: str = "views", redundancy: int = 1
+) -> AsyncIterator[tuple[Exchange, Memory]]:
     """One exchange of the simulator, collected into memory."""
     memory = Memory()
-    async with running((plan_of(name, mode),), memory, sim.url) as (exchange,):
+    async with running((plan_of(name, mode, redundancy),), memory, sim.url) as (exchange,):
         yield exchange, memory
 
 

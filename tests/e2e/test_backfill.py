@@ -116,7 +116,7 @@ async def test_what_is_behind_the_reach_of_the_venue_stays_missing(name: str) ->
         keep_trading(sim, name)
         await all_trade(exchange, memory, name)
         await break_off(sim, exchange, name)
-        await until(lambda: exchange._chunks[0].totals["unfilled"], "what can be had is had")
+        await until(lambda: exchange._chunks[0].lines.totals["unfilled"], "what can be had is had")
         sim.pause()
         check_trades(sim, memory, name, first)
         left = missing(sim, memory, name, first)

@@ -1,16 +1,24 @@
 """Every fault of every venue: afterwards all books are right again, and every trade was told once or is a gap."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
+from time import monotonic, time_ns
 
 import pytest
 
 import simulator
-from adapters import book, registry
+from adapters import adapter, book, registry
 from adapters.events import Book, Gap, Trade
+from adapters.venue import Keepalive
+from collector import exchange as collected
+from collector import feed
 from collector.exchange import Exchange
+from collector.limits import Backoff, Breaker
 from simulator import Simulator
-from tests.e2e.collecting import PAIRS, SHOWN, Memory, collecting, is_synced, numbers
+from simulator.registry import load
+from tests.e2e.collecting import PAIRS, SHOWN, Memory, collecting, is_synced, numbers, plan_of
 from tests.waiting import until
 
 VENUES = tuple(PAIRS)
@@ -25,12 +33,25 @@ IMPOSSIBLE = {
     ("bitrue", "gap"): "every frame is a whole book",
     ("bitrue", "stale_snapshot"): "every frame is a whole book",
 }
+CHECKED = tuple(name for name in VENUES if registry.adapter(name).venue.book.checksum is not None)
 RATE = 1000.0
+SILENCE = 1.0
+MOMENT = 200_000
+"""Microseconds that a frame may need from here to there."""
+
+
+@pytest.fixture(autouse=True)
+def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same steps with shorter pauses between them; each fault is the first of its kind, not the next of a storm."""
+    monkeypatch.setattr(feed, "Backoff", partial(Backoff, base=0.05))
+    monkeypatch.setattr(collected, "Breaker", partial(Breaker, probe_every=0.2))
+    monkeypatch.setattr(adapter, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(book, "STABLE_AFTER", 0.1)
 
 
 def numbers_trades(exchange: Exchange) -> bool:
     """Whether the venue numbers a market's trades without holes, so that a missing one is told by its id."""
-    return any(each.upcoming is not None for chunk in exchange._chunks for each in chunk.feed.adapter.subscriptions)
+    return any(each.upcoming is not None for chunk in exchange._chunks for each in chunk.lines.subscriptions)
 
 
 def is_right(sim: Simulator, memory: Memory, name: str, symbol: str) -> bool:
@@ -106,8 +127,7 @@ async def strike(sim: Simulator, exchange: Exchange, memory: Memory, name: str, 
 
 
 @pytest.mark.parametrize("name", VENUES)
-async def test_books_and_trades_survive_every_fault(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book, "STABLE_AFTER", 0.1)  # each fault is the first of its kind, not the next of a storm
+async def test_books_and_trades_survive_every_fault(name: str) -> None:
     async with simulator.serve([name], rate=RATE, seed=7) as sim, collecting(sim, name) as (exchange, memory):
         await until(lambda: is_synced(exchange), "all books synced")
         await until(lambda: all(memory.trades(symbol) for symbol in PAIRS[name]), "trades of all pairs")
@@ -146,14 +166,78 @@ async def test_a_missing_book_message_is_a_gap_of_that_book_alone(name: str) -> 
             assert memory.gaps("orderbooks", second) == []
 
 
-async def test_a_bad_checksum_is_seen() -> None:
-    async with simulator.serve(["kraken"], rate=RATE) as sim, collecting(sim, "kraken") as (exchange, memory):
+@pytest.mark.parametrize("name", CHECKED)
+async def test_a_bad_checksum_is_seen(name: str) -> None:
+    first, second = PAIRS[name][:2]
+    hasty = simulator.serve([name], rate=RATE, time_scale=10.0)  # Bitfinex tells a checksum every few seconds
+    async with hasty as sim, collecting(sim, name) as (exchange, memory):
         await until(lambda: is_synced(exchange), "all books synced")
-        sim.arm("kraken:bad_checksum=BTC/USD")
-        await until(lambda: memory.gaps("orderbooks", "BTC/USD"), "the gap")
-        assert memory.gaps("orderbooks", "BTC/USD")[0].reason == "checksum"
+        sim.arm(f"{name}:bad_checksum={first}")
+        await until(lambda: memory.gaps("orderbooks", first), "the gap")
+        assert memory.gaps("orderbooks", first)[0].reason == "checksum"
+        assert memory.gaps("orderbooks", second) == []
         await until(lambda: is_synced(exchange), "synced again")
-        await settle(sim, memory, "kraken")
+        await settle(sim, memory, name)
+
+
+def keepalive_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Mapping[str, object]]:
+    """Let both sides of a venue speak up more often, and silence be noticed sooner; returns the simulator's facts for that."""
+    cls, theirs = registry.adapter(name), load(name).facts
+    ping = None if cls.venue.keepalive.ping is None else SILENCE / 5
+    monkeypatch.setattr(cls, "venue", replace(cls.venue, keepalive=Keepalive(ping, SILENCE)))
+    facts = {fact: SILENCE / 5 for fact in ("ping", "heartbeat") if getattr(theirs, fact) is not None}
+    return {name: facts | {"messages": 1000}}
+
+
+@pytest.mark.parametrize("name", VENUES)
+async def test_a_silent_socket_is_left_and_one_at_rest_is_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    markets = [(each.channel, symbol) for each in plan_of(name).chunks for symbol in each.symbols]
+    facts = keepalive_of(name, monkeypatch)
+    async with simulator.serve([name], rate=RATE, facts=facts) as sim, collecting(sim, name) as (exchange, memory):
+        await until(lambda: is_synced(exchange), "all books synced")
+        await until(lambda: all(memory.trades(symbol) for symbol in PAIRS[name]), "trades of all pairs")
+        sim.pause()  # nothing but pings and heartbeats
+        rested = monotonic() + 1.5 * SILENCE
+        await until(lambda: monotonic() > rested, "the market rests for longer than the silence that is noticed")
+        assert exchange.state().sessions == 3
+        sim.resume()
+        silenced = time_ns() // 1000 + MOMENT
+        for connection in sim.exchanges[name].connections:
+            connection.stall(60.0)
+        await until(lambda: exchange.state().sessions == 6, "three new connections")
+        lost = [status.detail for status in memory.statuses if (status.scope, status.state) == ("connection", "lost")]
+        assert lost == [f"1000 nothing heard for {SILENCE:.0f} s"] * 3
+        await until(lambda: all(memory.gaps(*market) for market in markets), "a gap of each market")
+        for market in markets:
+            gap = memory.gaps(*market)[0]
+            assert (gap.since or 0) <= silenced <= (gap.until or 0), f"{market}: the hole is from the last thing heard on"
+        await until(lambda: is_synced(exchange), "all books synced again")
+        await settle(sim, memory, name)
+        for symbol in PAIRS[name]:
+            check_trades(sim, memory, name, symbol)
+
+
+@pytest.mark.parametrize("name", VENUES)
+async def test_a_maintenance_is_outlasted(name: str) -> None:
+    """As each venue does it: closed with its code and refused for a while, or kept open and silent until it says otherwise."""
+    markets = [(each.channel, symbol) for each in plan_of(name).chunks for symbol in each.symbols]
+    async with simulator.serve([name], rate=RATE) as sim, collecting(sim, name) as (exchange, memory):
+        await until(lambda: is_synced(exchange), "all books synced")
+        await until(lambda: all(memory.trades(symbol) for symbol in PAIRS[name]), "trades of all pairs")
+        for symbol in PAIRS[name]:
+            sim.exchanges[name].market(symbol, asked=True)  # it trades on, though nobody listens
+        sim.arm(f"{name}:maintenance=0.5")
+        await until(sim.fired, "the maintenance")
+        begun = time_ns() // 1000 + MOMENT
+        await until(lambda: exchange.state().sessions == 6, "three new connections")
+        await until(lambda: all(memory.gaps(*market) for market in markets), "a gap of each market")
+        for market in markets:
+            gap = memory.gaps(*market)[0]
+            assert (gap.since or 0) <= begun <= (gap.until or 0), f"{market}: the hole is from the last thing heard on"
+        await until(lambda: is_synced(exchange), "everything is back")
+        await settle(sim, memory, name)
+        for symbol in PAIRS[name]:
+            check_trades(sim, memory, name, symbol)
 
 
 @pytest.mark.parametrize("name", ["binance", "kraken"])
@@ -202,15 +286,14 @@ async def test_where_refusals_are_silent_the_pair_is_never_called_live(name: str
 
 
 @pytest.mark.parametrize("name", ["binance", "bitfinex", "gateio", "kucoin"])  # at once, greeted, after REST calls
-@pytest.mark.parametrize("fault", ["refuse=429", "refuse=451", "maintenance=1"])
+@pytest.mark.parametrize("fault", ["refuse=429", "refuse=451"])
 async def test_a_venue_that_is_shut_is_tried_until_it_opens(name: str, fault: str) -> None:
     async with simulator.serve([name], rate=RATE) as sim, collecting(sim, name) as (exchange, memory):
         await until(lambda: is_synced(exchange), "all books synced")
         sim.arm(f"{name}:{fault}")
-        if fault.startswith("refuse"):
-            sim.arm(f"{name}:drop")
+        sim.arm(f"{name}:drop")
         await until(lambda: not is_synced(exchange), "something is lost")
-        await until(lambda: exchange.state().refused or fault.startswith("maintenance"), "refusals are counted")
+        await until(lambda: exchange.state().refused, "refusals are counted")
         sim.clear()
         await until(lambda: is_synced(exchange), "everything is back")
         await until(lambda: all(memory.trades(symbol) for symbol in PAIRS[name]), "trades of all pairs")

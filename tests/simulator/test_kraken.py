@@ -12,7 +12,7 @@ from simulator import Simulator
 from simulator.instruments import QUIET_PAIR
 from simulator.kraken_feeds import checksum
 from simulator.market import Book as TrueBook
-from tests.simulator.support import Client, Json, call, connect, decimals, form, get, recorded
+from tests.simulator.support import Client, Json, call, connect, decimals, form, get, recorded, refused
 
 WS = "ws.kraken.com/v2"
 REST = "api.kraken.com/0/public"
@@ -264,6 +264,20 @@ async def test_ping_is_answered_and_heartbeats_come_once_subscribed() -> None:
         await subscribe(client, "trade", QUIET_PAIR)
         for _ in range(3):
             await client.until(lambda message: message == {"channel": "heartbeat"})
+
+
+async def test_a_maintenance_leaves_heartbeats_until_it_is_over() -> None:
+    async with simulator.serve(["kraken"], rate=2000, facts={"kraken": {"heartbeat": 0.05}}) as sim, connect(sim, WS) as client:
+        await subscribe(client, "trade", "BTC/USD")
+        await client.until(lambda message: message.get("channel") == "trade")
+        sim.arm("kraken:maintenance=0.3")
+        await client.until(lambda message: message.get("channel") == "status")
+        assert '"system":"maintenance"' in client.texts[-1]
+        assert (await refused(sim, WS)).status == 503
+        assert "EService:Unavailable" in (await get(sim, f"{REST}/Time"))[1]
+        while (message := await client.json()) == {"channel": "heartbeat"}:
+            pass
+        assert message["data"][0]["system"] == "online"
 
 
 async def test_silence_ends_a_connection_without_subscription() -> None:

@@ -1,0 +1,389 @@
+"""The lines of a chunk: connections that bring the same markets side by side, so that one may end without a hole.
+
+One line alone puts its events out itself. Beside another, each trade goes out once, whichever brings it first; a book or ticker
+comes from the line in charge of it, and the charge passes at once when that line is lost or in doubt. A hole is told where no
+line can vouch that it heard everything, and only then.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from time import monotonic, time_ns
+
+from msgspec.structs import replace
+
+from adapters.backfill import LastTrade
+from adapters.book import BookState, BookSync
+from adapters.events import Book, BookDelta, Event, Gap, Status, Ticker, Trade
+from adapters.subscriptions import State, Subscription
+from collector.feed import Feed
+from collector.sink import Put
+from collector.told import SPANS, Missing, NamedTrades, NumberedTrades, ShownBook, Span, Witness, both, outside
+
+STALLED_AFTER = 3_000_000
+"""Microseconds for which another line brought data of a market and the one in charge did not: it stands still."""
+EARLIER_LINES = 4
+"""Lines that have ended and whose word still counts, for holes that are told later."""
+LINGER = 5.0
+"""Seconds for which a line that is alone again is still compared with the one that left."""
+CLOCKS = 10_000_000
+"""Microseconds by which a venue's times may lie before ours."""
+
+_ANSWERED = (State.ACKED, State.LIVE, State.QUIET)
+
+
+class Line:
+    """One connection, and what it can vouch for."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.adapter = feed.adapter
+        self.subscriptions = {each.symbol: each for each in feed.adapter.subscriptions}
+        self.books = {book.symbol: book for book in feed.adapter.live.books.values()}
+        self.witnesses = {symbol: Witness() for symbol in self.subscriptions}
+        self.unheard = set(self.subscriptions)
+
+    def is_whole(self, symbol: str) -> bool:
+        """Whether it brings all of this market now."""
+        book = self.books.get(symbol)
+        is_right = book is None or book.state is BookState.SYNCED
+        return is_right and self.feed.is_open and self.subscriptions[symbol].state in _ANSWERED
+
+    def may_bring(self, symbol: str) -> bool:
+        """Whether a trade that others miss may still come here: nothing was lost since the last one."""
+        return self.is_whole(symbol) and self.subscriptions[symbol].hole is None
+
+    def heard(self, symbol: str) -> int:
+        book = self.books.get(symbol)
+        return self.subscriptions[symbol].heard if book is None else book.received
+
+    def witness(self, symbol: str, now: int) -> Witness:
+        """Its word on this market, up to now."""
+        witness, subscription = self.witnesses[symbol], self.subscriptions[symbol]
+        if not self.is_whole(symbol):
+            if witness.lost is None and witness.since is not None:
+                witness.lost = subscription.hole or subscription.heard or witness.since
+        elif witness.since is None:
+            witness.since = now
+            self.unheard.discard(symbol)
+        elif witness.lost is not None:
+            if subscription.upcoming is None:
+                witness.missed(witness.lost, now)
+            witness.lost = None  # numbers of trades prove it whole
+        return witness
+
+    def leave(self, now: int) -> None:
+        """It is over: what it vouched for still counts."""
+        for symbol in self.subscriptions:
+            witness = self.witness(symbol, now)
+            witness.lost = now if witness.lost is None else witness.lost
+        self.feed.put = self.feed.status = _nobody
+
+
+class Market:
+    """What all lines together have told of one market. `told`: the holes of which readers know."""
+
+    def __init__(self, subscription: Subscription, charge: Line) -> None:
+        self.symbol = subscription.symbol
+        self.channel = subscription.channel
+        self.charge = charge
+        self.told: deque[Span] = deque(maxlen=SPANS)
+        self.trades = NumberedTrades(subscription) if charge.adapter.venue.numbers_trades else NamedTrades(subscription)
+        self.shown: ShownBook | None = None
+        self.shown_by = charge
+        book = charge.books.get(self.symbol)
+        if book is not None and charge.adapter.live.tells_changes:
+            self.shown = ShownBook()
+            if book.state is BookState.SYNCED:
+                self.shown.begin(*book.book.whole(), book.book.sequence)
+
+
+class Lines:
+    """All lines of a chunk. `put` and `status` are the ways out."""
+
+    def __init__(self, put: Put, status: Callable[[Status], None]) -> None:
+        self._put = put
+        self._status = status
+        self._lines: list[Line] = []
+        self._earlier: deque[Line] = deque(maxlen=EARLIER_LINES)
+        self._markets: dict[str, Market] = {}
+        self._left: Counter[str] = Counter()
+        self._withheld: Counter[str] = Counter()
+        self._alone_since = 0.0
+
+    # Coming and going -----------------------------------------------------------------------------------------------
+
+    def join(self, feed: Feed) -> None:
+        """One more connection, before it begins."""
+        line = Line(feed)
+        self._lines.append(line)
+        if len(self._lines) > 1:
+            if not self._markets:
+                self._compare(self._lines[0])
+            self._attach(line)
+
+    def _compare(self, line: Line) -> None:
+        """What went out so far came from this line, all of it."""
+        now = _now()
+        self._earlier.clear()
+        self._markets = {symbol: Market(each, line) for symbol, each in line.subscriptions.items()}
+        for symbol in self._markets:
+            line.witness(symbol, now)
+        self._attach(line)
+
+    def _attach(self, line: Line) -> None:
+        line.adapter.live.fills_holes = False
+        line.feed.put, line.feed.status = partial(self._take, line), partial(self._hear, line)
+        for market in self._markets.values():
+            if isinstance(market.trades, NumberedTrades):
+                market.trades.joined(line, line.subscriptions[market.symbol].upcoming)
+
+    def leave(self, feed: Feed) -> None:
+        """A connection is about to be ended: what it is in charge of passes on."""
+        now = _now()
+        line = next(each for each in self._lines if each.feed is feed)
+        for market in self._markets.values():
+            for other in self._lines:
+                other.witness(market.symbol, now)
+        self._lines.remove(line)
+        self._earlier.append(line)
+        line.leave(now)
+        self._left += line.adapter.totals()
+        self._alone_since = monotonic()
+        for market in self._markets.values():
+            if market.charge is line and not self._pass_on(market, line) and self._lines:
+                market.charge = self._lines[0]
+            self._settle(market)
+            if isinstance(market.trades, NumberedTrades):
+                market.trades.left(line)
+
+    def look(self) -> None:
+        """Time passes: who stands still, what has waited long enough, and whether there is nothing to compare any more."""
+        now = _now()
+        for market in self._markets.values():
+            for line in self._lines:
+                line.witness(market.symbol, now)
+            if not market.charge.is_whole(market.symbol) or self._is_stalled(market):
+                self._pass_on(market, market.charge)
+            self._settle(market)
+        if len(self._lines) == 1 and self._markets and monotonic() - self._alone_since >= LINGER:
+            self._be_alone(self._lines[0])
+
+    def _is_stalled(self, market: Market) -> bool:
+        newest = max(line.heard(market.symbol) for line in self._lines)
+        return newest - market.charge.heard(market.symbol) > STALLED_AFTER
+
+    def _be_alone(self, line: Line) -> None:
+        if not any(isinstance(each.trades, NumberedTrades) and each.trades.is_waiting for each in self._markets.values()):
+            self._markets = {}
+            line.adapter.live.fills_holes = True
+            line.feed.put, line.feed.status = self._put, self._status
+
+    # What is known of them ------------------------------------------------------------------------------------------
+
+    @property
+    def feeds(self) -> list[Feed]:
+        return [line.feed for line in self._lines]
+
+    def _in_charge(self, symbol: str) -> Line:
+        market = self._markets.get(symbol)
+        return self._lines[0] if market is None else market.charge
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """As the lines in charge have them."""
+        return [self._in_charge(symbol).subscriptions[symbol] for symbol in self._symbols]
+
+    @property
+    def books(self) -> list[BookSync]:
+        """As the lines in charge have them."""
+        return [book for symbol in self._symbols if (book := self._in_charge(symbol).books.get(symbol)) is not None]
+
+    @property
+    def _symbols(self) -> Iterable[str]:
+        return self._lines[0].subscriptions if self._lines else ()
+
+    def republish(self, symbol: str) -> None:
+        """Put a whole book of this symbol, if it is one of these."""
+        if symbol in self._symbols:
+            line = self._in_charge(symbol)
+            line.feed.do(line.adapter.republish(symbol))
+
+    @property
+    def totals(self) -> Counter[str]:
+        """What went out: what all lines said, less what another had said before."""
+        totals = Counter(self._left)
+        for line in self._lines:
+            totals.update(line.adapter.totals())
+        totals.subtract(self._withheld)
+        return totals
+
+    # What a line says -----------------------------------------------------------------------------------------------
+
+    def _take(self, line: Line, event: Event) -> None:
+        if isinstance(event, Gap):
+            self._take_gap(line, event)
+            return
+        market = self._markets[event.symbol or ""]
+        if market.symbol in line.unheard:
+            line.witness(market.symbol, event.received)
+        if isinstance(event, Trade):
+            self._take_trade(line, market, event)
+        elif isinstance(event, Ticker):
+            if market.charge is not line and not market.charge.is_whole(market.symbol):
+                market.charge = line
+            self._put_if(market.charge is line, "tickers", event)
+        elif isinstance(event, Book | BookDelta):
+            self._take_book(line, market, event)
+
+    def _put_if(self, is_news: bool, kind: str, event: Event) -> None:
+        if is_news:
+            self._put(event)
+        else:
+            self._withheld[kind] += 1
+
+    def _take_trade(self, line: Line, market: Market, trade: Trade) -> None:
+        trades, is_past = market.trades, trade.source == "backfill"
+        if isinstance(trades, NumberedTrades):
+            is_news = trades.trade(line, trade, monotonic())
+        else:
+            is_known = is_past and any(other.adapter.has_told(trade) for other in self._lines if other is not line)
+            is_news = trades.is_new(trade) and not is_known
+        self._put_if(is_news, "trades", trade)
+        self._withheld["backfilled"] += is_past and not is_news
+        self._settle(market)
+
+    def _settle(self, market: Market) -> None:
+        """Put out what need not wait any longer for another line."""
+        trades = market.trades
+        if isinstance(trades, NumberedTrades) and trades.is_waiting:
+            able = [line for line in self._lines if line.may_bring(market.symbol)]
+            self._put_settled(market, trades.settled(able, monotonic()))
+
+    def _put_settled(self, market: Market, settled: Iterable[Trade | Missing]) -> None:
+        for each in settled:
+            if isinstance(each, Missing):
+                before = each.after or (each.gap.since or each.gap.received) - CLOCKS
+                self._tell(market, each.gap, LastTrade("", before, before), None)
+            else:
+                self._withheld["trades"] -= 1
+                self._put(each)
+
+    def _take_book(self, line: Line, market: Market, event: Book | BookDelta) -> None:
+        """Of the line in charge; where readers follow changes, they are led from the book of one line to that of another."""
+        shown, out, is_news = market.shown, event, market.charge is line
+        if is_news and shown is not None:
+            if market.shown_by is line:
+                shown.follow(event)
+            elif isinstance(event, Book):
+                out, market.shown_by = shown.turned_into(event), line
+                turned = isinstance(out, BookDelta)
+                self._withheld["orderbooks"] += turned
+                self._withheld["deltas"] -= turned
+            else:
+                is_news = False  # a change of a book that readers do not have
+        self._put_if(is_news, "orderbooks" if isinstance(event, Book) else "deltas", out)
+
+    def _hear(self, line: Line, status: Status) -> None:
+        """The state of what another line is in charge of is no news."""
+        if status.scope == "connection" and status.state == "lost":
+            self._lost(line)
+        market = self._markets.get(status.symbol or "")
+        is_synced = market is not None and status.scope == "book" and status.state == "synced"
+        if market is not None and is_synced and not market.charge.is_whole(market.symbol):
+            market.charge = line  # whose whole book comes next
+        in_charge = next(iter(self._markets.values())).charge if market is None else market.charge
+        if line is in_charge:
+            self._status(status)
+
+    def _lost(self, line: Line) -> None:
+        now = _now()
+        for market in self._markets.values():
+            witness = line.witness(market.symbol, now)
+            if market.charge is line:
+                self._pass_on(market, line)
+            if witness.lost is not None and line.subscriptions[market.symbol].upcoming is None:
+                about = (line.adapter.venue.name, market.symbol, None, now, market.channel, "disconnected", None, None)
+                closed = [span for span in self._unheard(market, [(witness.lost, now)], now) if span[1] < now]
+                self._tell_spans(line, market, Gap(*about, witness.lost, now), closed)
+            self._settle(market)
+
+    def _pass_on(self, market: Market, line: Line) -> bool:
+        """Let another line be in charge of a market, if one has all of it: the one that heard of it last."""
+        others = [each for each in self._lines if each is not line and each.is_whole(market.symbol)]
+        if not others:
+            return False
+        market.charge = max(others, key=lambda each: each.heard(market.symbol))
+        market.charge.feed.do(market.charge.adapter.republish(market.symbol))
+        return True
+
+    # Holes ----------------------------------------------------------------------------------------------------------
+
+    def _take_gap(self, line: Line, gap: Gap) -> None:
+        if gap.reason == "backfilled":
+            self._put(gap)
+            return
+        self._withheld["gaps"] += 1
+        if gap.symbol is None:
+            for market in self._markets.values():
+                self._take_span(line, market, replace(gap, symbol=market.symbol))
+            return
+        market = self._markets[gap.symbol]
+        trades = market.trades
+        if market.channel != "trades" or isinstance(trades, NamedTrades):
+            self._take_span(line, market, gap)
+        elif gap.reason == "renumbered":
+            rest = trades.renumbered(line)
+            if rest is not None:
+                self._put_settled(market, rest)
+                self._tell(market, gap, None, None)
+        elif gap.first_missing is not None:
+            trades.gap(gap)
+            self._settle(market)
+        else:
+            self._take_span(line, market, gap)
+
+    def _take_span(self, line: Line, market: Market, gap: Gap) -> None:
+        """A hole by time: told as far as no other line was there."""
+        now = _now()
+        until = gap.until or gap.received
+        since = min(gap.since or until, until - 1)
+        line.witnesses[market.symbol].missed(since, until)
+        if market.charge is line and market.channel == "orderbooks" and not line.is_whole(market.symbol):
+            self._pass_on(market, line)
+        self._tell_spans(line, market, gap, self._unheard(market, [(since, until)], now))
+
+    def _unheard(self, market: Market, spans: list[Span], now: int) -> list[Span]:
+        """What no line vouches for, and readers do not know yet."""
+        for line in (*self._lines, *self._earlier):
+            spans = both(spans, line.witness(market.symbol, now).holes)
+        return outside(spans, market.told)
+
+    def _tell_spans(self, line: Line, market: Market, gap: Gap, spans: list[Span]) -> None:
+        for since, until in spans:
+            market.told.append((since, until))
+            ends = None if gap.until is None and until == gap.received else until
+            around = market.trades.around(since, until) if isinstance(market.trades, NamedTrades) else (None, None)
+            self._tell(market, replace(gap, since=since, until=ends), *around)
+        charge = market.charge
+        if spans and charge is not line and charge.is_whole(market.symbol):
+            charge.feed.do(charge.adapter.republish(market.symbol))  # its own whole book follows a gap unasked
+
+    def _tell(self, market: Market, gap: Gap, last: LastTrade | None, end: tuple[str, int] | None) -> None:
+        """A hole of the chunk, which the line in charge fills."""
+        self._withheld["gaps"] -= 1
+        self._put(gap)
+        charge = market.charge
+        if market.channel == "trades":
+            charge.feed.do(charge.adapter.fill(market.symbol, gap, last, end, monotonic()))
+        elif market.shown is not None:
+            market.shown.end()
+
+
+def _now() -> int:
+    """As `received` is taken: microseconds UTC."""
+    return time_ns() // 1000
+
+
+def _nobody(_: Event) -> None:
+    """The last words of a line that has left."""

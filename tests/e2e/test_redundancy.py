@@ -1,0 +1,106 @@
+"""Two lines for each chunk: either may die, stall or miss something without a hole; what both miss is told once."""
+
+from functools import partial
+from itertools import pairwise
+from time import time_ns
+
+import pytest
+
+import simulator
+from adapters.events import Book, Gap
+from collector import chunk, feed
+from collector.exchange import Exchange
+from collector.limits import Backoff
+from collector.lines import Line
+from simulator import Simulator
+from tests.e2e.collecting import PAIRS, Memory, collecting, numbers
+from tests.e2e.test_collector import Reader
+from tests.e2e.test_faults import check_never_crossed, check_trades, settle
+from tests.waiting import until
+
+VENUES = ("binance", "kraken", "okx", "coinbase", "bitfinex", "gateio", "kucoin")
+RATE = 600.0
+TIMES = 6
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines begin soon after each other, and come back soon, so that many can be lost in a short time."""
+    monkeypatch.setattr(chunk, "APART", 0.05)
+    monkeypatch.setattr(chunk, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(feed, "Backoff", partial(Backoff, cap=0.1))
+
+
+async def until_doubly_whole(exchange: Exchange) -> None:
+    """Every line of every chunk brings all of its markets, and each was heard since all do."""
+
+    def lines() -> list[Line]:
+        return [line for each in exchange._chunks for line in each.lines._lines]
+
+    def are_whole() -> bool:
+        are_there = len(lines()) == exchange.state().connections_wanted
+        return are_there and all(line.is_whole(symbol) for line in lines() for symbol in line.subscriptions)
+
+    await until(are_whole, "all lines are whole")
+    since = time_ns() // 1000
+    await until(lambda: all(line.adapter.live.received > since for line in lines()), "all lines are heard")
+
+
+async def drop_one(sim: Simulator, exchange: Exchange, name: str) -> None:
+    """One connection ends, and is made anew."""
+    sessions = exchange.state().sessions
+    sim.arm(f"{name}:drop")
+    await until(lambda: exchange.state().sessions > sessions, "a connection is made anew")
+    await until_doubly_whole(exchange)
+
+
+def gaps(memory: Memory) -> list[Gap]:
+    return [event for event in memory.events if isinstance(event, Gap)]
+
+
+def longest_absence(memory: Memory, symbol: str) -> float:
+    """Seconds between two views of a book."""
+    times = [book.received for book in memory.books(symbol)]
+    return max(after - before for before, after in pairwise(times)) / 1e6
+
+
+@pytest.mark.parametrize("name", VENUES)
+async def test_either_line_may_die_without_a_gap(name: str) -> None:
+    async with simulator.serve([name], rate=RATE, seed=3) as sim, collecting(sim, name, redundancy=2) as (exchange, memory):
+        await until_doubly_whole(exchange)
+        for _ in range(TIMES):
+            await drop_one(sim, exchange, name)
+        await settle(sim, memory, name)
+        assert gaps(memory) == []
+        assert exchange.state().gaps == 0
+        for symbol in PAIRS[name]:
+            check_trades(sim, memory, name, symbol)
+        for symbol in PAIRS[name][:2]:
+            assert longest_absence(memory, symbol) < 1.0
+        check_never_crossed(memory)
+        told = exchange.state().events
+        assert told["trades"] == sum(len(memory.trades(symbol)) for symbol in PAIRS[name])
+        assert told["orderbooks"] == sum(isinstance(event, Book) for event in memory.events)
+
+
+@pytest.mark.parametrize("name", VENUES)
+async def test_changes_of_a_book_lead_from_one_line_to_the_other(name: str) -> None:
+    async with (
+        simulator.serve([name], rate=RATE, seed=4) as sim,
+        collecting(sim, name, mode="deltas", redundancy=2) as (exchange, memory),
+    ):
+        readers = {symbol: Reader(symbol) for symbol in PAIRS[name][:2]}
+
+        def is_rebuilt(symbol: str) -> bool:
+            reader, truth = readers[symbol], sim.book(name, symbol, 20)
+            reader.follow(memory.events)
+            return all(reader.best(side) == numbers(truth[side]) for side in ("bids", "asks"))
+
+        await until_doubly_whole(exchange)
+        for _ in range(TIMES):
+            await drop_one(sim, exchange, name)
+            sim.pause()
+            for symbol in readers:
+                await until(partial(is_rebuilt, symbol), f"{symbol}: the rebuilt book is the true one")
+            sim.resume()
+        assert gaps(memory) == []
