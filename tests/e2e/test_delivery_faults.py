@@ -35,7 +35,7 @@ def all_of_it(verdict: Verdict, on: Scene) -> None:
 
 
 async def test_five_kills_of_the_soak(tmp_path: Path) -> None:
-    options = ("--seconds", "12", "--rate", str(RATE), "--markets", str(MARKETS), "--kills", "5", "--seed", "4", "--json")
+    options = ("--seconds", "8", "--rate", str(RATE), "--markets", str(MARKETS), "--kills", "5", "--seed", "4", "--json")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "scripts/soak.py", *options, "--data", str(tmp_path)), cwd=ROOT, stdout=PIPE, stderr=PIPE
     )
