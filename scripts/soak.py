@@ -122,6 +122,11 @@ def play(options: argparse.Namespace, folder: Path) -> int:
     if disk_usage(folder).free < LEAST_FREE:
         print(f"{folder}: fewer than {LEAST_FREE >> 30} GB are free, so that old data might go; see --data", file=sys.stderr)
         return 2
+    if any(folder.iterdir()):
+        print(
+            f"{folder}: is not empty, and what an earlier run has stored would be judged with it; see --data", file=sys.stderr
+        )
+        return 2
     code = 1
     try:
         code = asyncio.run(run(options, folder))
