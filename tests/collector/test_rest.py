@@ -180,6 +180,17 @@ class TestPace:
             await one.answered(2)
         assert venue.at[1] - venue.at[0] >= 0.1
 
+    async def test_past_trades_leave_weight_for_a_book_which_does_not_wait_for_them(self) -> None:
+        venue = Venue()
+        async with client(venue, weight=Rate(100, 600.0)) as one:
+            for number in range(10):
+                one.ask(f"past{number}", weight=15, priority=Priority.BACKFILL)
+            await one.answered(4)
+            await asyncio.sleep(0)
+            one.ask("book", weight=20, priority=Priority.RESYNC)
+            await until(lambda: "book" in venue.asked, "the book, long before the window is over")
+        assert [each for each in venue.asked if each != "book"] == ["past0", "past1", "past2", "past3"]
+
 
 class TestRefusals:
     async def test_retry_after_stops_everything_for_so_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
