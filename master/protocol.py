@@ -5,6 +5,7 @@ A batch is one binary message; the same bytes are spool record, WebSocket frame 
 docs/wire.md is the contract; the clause numbers in comments are its own.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
@@ -179,23 +180,24 @@ class ControlError(Exception):
     """A control message that cannot be read, or comes at the wrong time."""
 
 
-_CHECK_DIGITS = 8
+_CHECKED = re.compile(rb',"crc":"([0-9a-f]{8})"}\Z')
 
 
 def encode_control(message: Control) -> str:
     body = _encoder.encode(message)
-    return f"{crc32(body):08x}{body.decode()}"
+    return f'{body[:-1].decode()},"crc":"{crc32(body):08x}"}}'
 
 
 def decode_control(text: str | bytes) -> Control:
     """Raises ControlError."""
     data = text.encode() if isinstance(text, str) else text
-    body = data[_CHECK_DIGITS:]
-    # 3.1: one digit of `boot` or of a mark that is read as another would fence the living or let go of what is not durable.
-    if data[:_CHECK_DIGITS] != b"%08x" % crc32(body):
-        raise ControlError("a control message without its checksum, or damaged")
+    if checked := _CHECKED.search(data):
+        data = data[: checked.start()] + b"}"
+        # 3.1: one digit of `boot` or of a mark that is read as another would fence the living or let go of what is not durable.
+        if crc32(data) != int(checked[1], 16):
+            raise ControlError("a damaged control message")
     try:
-        return _control.decode(body)
+        return _control.decode(data)
     except msgspec.MsgspecError as error:
         raise ControlError(str(error)) from error  # without the text: it may be a login at the wrong place
 
