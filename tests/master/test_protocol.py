@@ -3,6 +3,7 @@
 The first part is written as by somebody who makes a collector in another language: with nothing of ours but the bytes.
 """
 
+from contextlib import suppress
 from itertools import pairwise
 
 import msgspec
