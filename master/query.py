@@ -1,5 +1,6 @@
 """SQL on the command line: the lake's views, answered as a table, CSV, JSON lines or Parquet."""
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from master.ledger import question
 Format = Literal["table", "csv", "json", "parquet"]
 
 _COPY = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet": "FORMAT parquet, COMPRESSION zstd"}
+_OF_LEDGER = re.compile(r"gaps|completeness|show|describe|summarize|information_schema|duckdb_|pg_", re.IGNORECASE)
+"""Questions that may be about what the ledger has made, or about what views there are."""
 _NARROWEST = 100
 _MOST_ROWS = 1000
 
@@ -26,19 +29,25 @@ class QueryError(Exception):
 
 def answer(data: Path, sql: str, form: Format) -> None:
     """Write the answer to standard output. Raises QueryError, and BrokenPipeError where nobody reads on."""
-    _answer(data, lambda connection: connection.sql(sql), form)
+    _answer(data, lambda connection: connection.sql(sql), form, with_ledger=bool(_OF_LEDGER.search(sql)))
 
 
 def answer_ledger(data: Path, chosen: Mapping[str, str | None], form: Format) -> None:
     """The same for the ledger of what is chosen (`ledger.question`)."""
-    _answer(data, partial(question, chosen=chosen), form)
+    _answer(data, partial(question, chosen=chosen), form, with_ledger=True)
 
 
-def _answer(data: Path, ask: Callable[[duckdb.DuckDBPyConnection], duckdb.DuckDBPyRelation | None], form: Format) -> None:
+def _answer(
+    data: Path,
+    ask: Callable[[duckdb.DuckDBPyConnection], duckdb.DuckDBPyRelation | None],
+    form: Format,
+    *,
+    with_ledger: bool,
+) -> None:
     if not data.is_dir():
         raise QueryError(f"{data}: there is no such data directory; --data names it")
     try:
-        with connect(data) as connection:
+        with connect(data, with_ledger=with_ledger) as connection:
             relation = ask(connection)
             if relation is None:
                 raise QueryError("only questions are answered: SELECT, DESCRIBE, SHOW TABLES, SUMMARIZE ...")

@@ -138,7 +138,7 @@ class Stage:
             await asyncio.sleep(0.02)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with connect(self.data) as connection:
+        with connect(self.data, with_ledger=False) as connection:
             return connection.sql(sql).fetchall()
 
     def count(self, *tables: str) -> int:

@@ -105,7 +105,7 @@ def judge(
     """`state`: of the venue at the end; `fresh`: of each market an id behind which something must be stored; `spooled`: ids of
     what must be stored as it was received, since a spool had it."""
     verdict = Verdict(acked=acked)
-    with connect(data) as lake:
+    with connect(data, with_ledger=False) as lake:
         rows = lake.sql("SELECT (SELECT count(*) FROM trades) + (SELECT count(*) FROM gaps)").fetchone()
         verdict.records = rows[0] if rows else 0
         lake.register("spooled", pa.table({"number": pa.array(sorted(spooled), pa.int64())}))

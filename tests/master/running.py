@@ -48,13 +48,13 @@ Expected = TypeVar("Expected", bound=Struct)
 
 def ids(data: Path, where: str = "true") -> list[int]:
     """The ids of the stored trades in the order in which they were taken; each must be a number."""
-    with connect_lake(data) as connection:
+    with connect_lake(data, with_ledger=False) as connection:
         found = connection.execute(f"SELECT id FROM trades WHERE {where} ORDER BY position").fetchall()
     return [int(number) for (number,) in found]
 
 
 def ask(data: Path, sql: str) -> list[tuple[Any, ...]]:
-    with connect_lake(data) as connection:
+    with connect_lake(data, with_ledger=False) as connection:
         return connection.execute(sql).fetchall()
 
 
