@@ -96,6 +96,11 @@ class Market:
             if book.state is BookState.SYNCED:
                 self.shown.begin(*book.book.whole(), book.book.sequence)
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether numbers of trades show what is missing."""
+        return self.channel == "trades" and isinstance(self.trades, NumberedTrades) and self.trades.has_begun
+
 
 class Lines:
     """All lines of a chunk. `put` and `status` are the ways out."""
@@ -300,7 +305,7 @@ class Lines:
             witness = line.witness(market.symbol, now)
             if market.charge is line:
                 self._pass_on(market, line)
-            if witness.lost is not None and line.subscriptions[market.symbol].upcoming is None:
+            if witness.lost is not None and not market.is_counted:
                 about = (line.adapter.venue.name, market.symbol, None, now, market.channel, "disconnected", None, None)
                 closed = [span for span in self._unheard(market, [(witness.lost, now)], now) if span[1] < now]
                 self._tell_spans(line, market, Gap(*about, witness.lost, now), closed)
@@ -338,7 +343,7 @@ class Lines:
         elif gap.first_missing is not None:
             trades.gap(gap)
             self._settle(market)
-        else:
+        elif gap.until is None or not trades.has_begun:
             self._take_span(line, market, gap)
 
     def _take_span(self, line: Line, market: Market, gap: Gap) -> None:
