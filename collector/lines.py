@@ -13,7 +13,7 @@ from time import monotonic, time_ns
 from msgspec.structs import replace
 
 from adapters.book import BookState, BookSync
-from adapters.events import Book, BookDelta, Event, Gap, Status, Ticker, Trade
+from adapters.events import Book, BookDelta, Event, Gap, Status, Trade
 from adapters.subscriptions import State, Subscription
 from collector.feed import Feed
 from collector.sink import Put
@@ -233,12 +233,12 @@ class Lines:
             line.witness(market.symbol, event.received)
         if isinstance(event, Trade):
             self._take_trade(line, market, event)
-        elif isinstance(event, Ticker):
-            if market.charge is not line and not market.charge.is_whole(market.symbol):
-                market.charge = line
-            self._put_if(market.charge is line, "tickers", event)
         elif isinstance(event, Book | BookDelta):
             self._take_book(line, market, event)
+        else:
+            if market.charge is not line and not market.charge.is_whole(market.symbol):
+                market.charge = line
+            self._put_if(market.charge is line, market.channel, event)
 
     def _put_if(self, is_news: bool, kind: str, event: Event) -> None:
         if is_news:
@@ -376,8 +376,10 @@ class Lines:
         """A hole of the chunk, which the line in charge fills."""
         self._withheld["gaps"] -= 1
         self._put(gap)
-        charge = market.charge
         if market.channel == "trades":
+            if not market.charge.feed.is_open:
+                self._pass_on(market, market.charge)
+            charge = market.charge
             charge.feed.do(charge.adapter.fill(market.symbol, gap, after, end, monotonic()))
         elif market.shown is not None:
             market.shown.end()
