@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from adapters.backfill import LastTrade
 from adapters.book import BookState, BookSync
-from adapters.events import Book, BookDelta, Event, Gap, Status, Ticker, Trade
+from adapters.events import Book, BookDelta, Event, Gap, Status, Trade
 from adapters.subscriptions import State, Subscription
 from collector.feed import Feed
 from collector.sink import Put
@@ -96,6 +96,11 @@ class Market:
             self.shown = ShownBook()
             if book.state is BookState.SYNCED:
                 self.shown.begin(*book.book.whole(), book.book.sequence)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether numbers of trades show what is missing."""
+        return self.channel == "trades" and isinstance(self.trades, NumberedTrades) and self.trades.has_begun
 
 
 class Lines:
@@ -229,12 +234,12 @@ class Lines:
             line.witness(market.symbol, event.received)
         if isinstance(event, Trade):
             self._take_trade(line, market, event)
-        elif isinstance(event, Ticker):
-            if market.charge is not line and not market.charge.is_whole(market.symbol):
-                market.charge = line
-            self._put_if(market.charge is line, "tickers", event)
         elif isinstance(event, Book | BookDelta):
             self._take_book(line, market, event)
+        else:
+            if market.charge is not line and not market.charge.is_whole(market.symbol):
+                market.charge = line
+            self._put_if(market.charge is line, market.channel, event)
 
     def _put_if(self, is_news: bool, kind: str, event: Event) -> None:
         if is_news:
@@ -302,7 +307,7 @@ class Lines:
             witness = line.witness(market.symbol, now)
             if market.charge is line:
                 self._pass_on(market, line)
-            if witness.lost is not None and line.subscriptions[market.symbol].upcoming is None:
+            if witness.lost is not None and not market.is_counted:
                 about = (line.adapter.venue.name, market.symbol, None, now, market.channel, "disconnected", None, None)
                 closed = [span for span in self._unheard(market, [(witness.lost, now)], now) if span[1] < now]
                 self._tell_spans(line, market, Gap(*about, witness.lost, now), closed)
@@ -340,7 +345,7 @@ class Lines:
         elif gap.first_missing is not None:
             trades.gap(gap)
             self._settle(market)
-        else:
+        elif gap.until is None or not trades.has_begun:
             self._take_span(line, market, gap)
 
     def _take_span(self, line: Line, market: Market, gap: Gap) -> None:
@@ -373,8 +378,10 @@ class Lines:
         """A hole of the chunk, which the line in charge fills."""
         self._withheld["gaps"] -= 1
         self._put(gap)
-        charge = market.charge
         if market.channel == "trades":
+            if not market.charge.feed.is_open:
+                self._pass_on(market, market.charge)
+            charge = market.charge
             charge.feed.do(charge.adapter.fill(market.symbol, gap, last, end, monotonic()))
         elif market.shown is not None:
             market.shown.end()

@@ -129,6 +129,11 @@ class NumberedTrades:
         self.at: dict[Hashable, int] = {}
 
     @property
+    def has_begun(self) -> bool:
+        """Whether a number is known, so that those that follow show what is missing."""
+        return self._upcoming is not None
+
+    @property
     def is_waiting(self) -> bool:
         return bool(self._held or self._open)
 

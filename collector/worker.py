@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from logging import DEBUG, INFO
 from pathlib import Path
+from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
@@ -34,6 +35,8 @@ _NOTHING: Mapping[str, Resume] = MappingProxyType({})
 DRAIN_WITHIN = 10.0
 MASTER_WITHIN = 2.0
 """Seconds that a new worker waits for the master's word on what is stored already; later it goes without."""
+TAKEN_AGAIN = 0.2
+"""Seconds between looks at a spool that another process has."""
 FAILED, FENCED = 1, 76
 """Exit codes: something was wrong here; another process has taken this worker's place."""
 
@@ -178,27 +181,44 @@ def _report(writer: asyncio.StreamWriter, state: WorkerState) -> None:
 
 async def _pool(assignment: Assignment) -> MasterPool:
     """The way to the master, with what an earlier life has left on disk."""
-    plan, spools = assignment.spool, []
-    names = tuple(each.name for each in assignment.plan.exchanges)
-    if plan is not None:
-        for name in (assignment.plan.name, *plan.adopts):
-            try:
-                spools.append(await asyncio.to_thread(Spool, plan.folder / name, plan.fsync_seconds))
-            except SpoolTakenError as error:
-                if name == assignment.plan.name:
-                    log.critical("cannot start", reason=str(error))
-                    raise SystemExit(FAILED) from error
-            except SpoolError as error:
-                log.critical("no spool: what waits for the master is in memory only", reason=str(error))
-    own = next((each for each in spools if plan is not None and each.folder.name == assignment.plan.name), None)
+    plan = assignment.spool
+    own = await _own_spool(plan, assignment.plan.name) if plan is not None else None
+    adopted = [await _left_spool(plan, name) for name in plan.adopts] if plan is not None else []
     return MasterPool(
         *(assignment.master_url, assignment.master_key, assignment.plan.name, assignment.master_connections),
         ca=assignment.master_ca,
         spool=own,
-        adopted=tuple(each for each in spools if each is not own),
+        adopted=tuple(each for each in adopted if each is not None),
         quota=plan.max_bytes if plan is not None else IN_MEMORY,
-        exchanges=names,
+        exchanges=tuple(each.name for each in assignment.plan.exchanges),
     )
+
+
+async def _own_spool(plan: SpoolPlan, worker: str) -> Spool | None:
+    """None where the disk is of no use. A process that was orphaned and drains still has it for a moment."""
+    deadline = monotonic() + DRAIN_WITHIN + 2.0
+    while True:
+        try:
+            return await asyncio.to_thread(Spool, plan.folder / worker, plan.fsync_seconds)
+        except SpoolTakenError as error:
+            if monotonic() > deadline:
+                log.critical("cannot start", reason=str(error))
+                raise SystemExit(FAILED) from error
+            await asyncio.sleep(TAKEN_AGAIN)
+        except SpoolError as error:
+            log.critical("no spool: what waits for the master is in memory only", reason=str(error))
+            return None
+
+
+async def _left_spool(plan: SpoolPlan, worker: str) -> Spool | None:
+    """None where another process has it, which will empty it, or where it cannot be read."""
+    try:
+        return await asyncio.to_thread(Spool, plan.folder / worker, plan.fsync_seconds)
+    except SpoolTakenError:
+        return None
+    except SpoolError as error:
+        log.critical("what a worker left cannot be read", worker=worker, reason=str(error))
+        return None
 
 
 def _counted_to_the_end(last: WorkerState, exchanges: list[Exchange]) -> WorkerState:

@@ -88,6 +88,15 @@ class TestParts:
         assert (part.options.depth, part.options.interval, part.options.mode) == (5, 0.25, "deltas")
         assert part.url == "wss://other"
 
+    def test_a_second_line_costs_as_much_as_the_first(self) -> None:
+        once, twice = (
+            exchange(trades=20, trades_per_connection=10),
+            Exchange(name="okx", redundancy=2, pairs=Pairs(trades=SYMBOLS[:20])),
+        )
+        (single,), (double,) = parts(once), parts(twice)
+        assert (single.redundancy, double.redundancy) == (1, 2)
+        assert double.weight == 2 * single.weight
+
 
 class TestPatterns:
     def test_what_only_the_list_names_waits_for_it(self) -> None:

@@ -1,26 +1,28 @@
 """Two lines for each chunk: either may die, stall or miss something without a hole; what both miss is told once."""
 
 from functools import partial
-from itertools import pairwise
+from itertools import combinations, pairwise
 from time import time_ns
 
 import pytest
 
 import simulator
+from adapters import holes
 from adapters.events import Book, Gap
-from collector import chunk, feed
+from collector import chunk, feed, lines
 from collector.exchange import Exchange
 from collector.limits import Backoff
 from collector.lines import Line
 from simulator import Simulator
 from tests.e2e.collecting import PAIRS, Memory, collecting, numbers
+from tests.e2e.test_backfill import check_whole, is_repaired
 from tests.e2e.test_collector import Reader
 from tests.e2e.test_faults import check_never_crossed, check_trades, settle
 from tests.waiting import until
 
 VENUES = ("binance", "kraken", "okx", "coinbase", "bitfinex", "gateio", "kucoin")
 RATE = 600.0
-TIMES = 6
+TIMES = 4
 
 
 @pytest.fixture(autouse=True)
@@ -29,21 +31,27 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk, "APART", 0.05)
     monkeypatch.setattr(chunk, "LOOK_EVERY", 0.05)
     monkeypatch.setattr(feed, "Backoff", partial(Backoff, cap=0.1))
+    monkeypatch.setattr(feed, "PROVEN_AFTER", 0.0)  # a venue that ends young connections is not one that refuses them
+
+
+def facts_of(name: str) -> dict[str, dict[str, float]]:
+    """So that a line without news is heard soon."""
+    return {name: {"heartbeat": 0.2}} if name == "bitfinex" else {}
 
 
 async def until_doubly_whole(exchange: Exchange) -> None:
     """Every line of every chunk brings all of its markets, and each was heard since all do."""
 
-    def lines() -> list[Line]:
+    def everyone() -> list[Line]:
         return [line for each in exchange._chunks for line in each.lines._lines]
 
     def are_whole() -> bool:
-        are_there = len(lines()) == exchange.state().connections_wanted
-        return are_there and all(line.is_whole(symbol) for line in lines() for symbol in line.subscriptions)
+        are_there = len(everyone()) == exchange.state().connections_wanted
+        return are_there and all(line.is_whole(symbol) for line in everyone() for symbol in line.subscriptions)
 
     await until(are_whole, "all lines are whole")
     since = time_ns() // 1000
-    await until(lambda: all(line.adapter.live.received > since for line in lines()), "all lines are heard")
+    await until(lambda: all(line.adapter.live.received > since for line in everyone()), "all lines are heard")
 
 
 async def drop_one(sim: Simulator, exchange: Exchange, name: str) -> None:
@@ -66,7 +74,10 @@ def longest_absence(memory: Memory, symbol: str) -> float:
 
 @pytest.mark.parametrize("name", VENUES)
 async def test_either_line_may_die_without_a_gap(name: str) -> None:
-    async with simulator.serve([name], rate=RATE, seed=3) as sim, collecting(sim, name, redundancy=2) as (exchange, memory):
+    async with (
+        simulator.serve([name], rate=RATE, seed=3, facts=facts_of(name)) as sim,
+        collecting(sim, name, redundancy=2) as (exchange, memory),
+    ):
         await until_doubly_whole(exchange)
         for _ in range(TIMES):
             await drop_one(sim, exchange, name)
@@ -86,7 +97,7 @@ async def test_either_line_may_die_without_a_gap(name: str) -> None:
 @pytest.mark.parametrize("name", VENUES)
 async def test_changes_of_a_book_lead_from_one_line_to_the_other(name: str) -> None:
     async with (
-        simulator.serve([name], rate=RATE, seed=4) as sim,
+        simulator.serve([name], rate=RATE, seed=4, facts=facts_of(name)) as sim,
         collecting(sim, name, mode="deltas", redundancy=2) as (exchange, memory),
     ):
         readers = {symbol: Reader(symbol) for symbol in PAIRS[name][:2]}
@@ -104,3 +115,42 @@ async def test_changes_of_a_book_lead_from_one_line_to_the_other(name: str) -> N
                 await until(partial(is_rebuilt, symbol), f"{symbol}: the rebuilt book is the true one")
             sim.resume()
         assert gaps(memory) == []
+
+
+@pytest.mark.parametrize("name", ["binance", "kraken", "gateio"])
+async def test_what_both_lines_miss_is_told_once_and_filled_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holes, "SETTLED_AFTER", 0.2)
+    async with simulator.serve([name], rate=RATE, seed=6) as sim, collecting(sim, name, redundancy=2) as (exchange, memory):
+        symbols = PAIRS[name]
+        while not any(memory.gaps("trades", symbol) for symbol in symbols):
+            await until_doubly_whole(exchange)
+            await sim.close_all()
+            await until(lambda: exchange.state().connections == 0, "all lines are lost")
+            await until_doubly_whole(exchange)
+        await until(lambda: all(is_repaired(memory, symbol) for symbol in symbols), "every hole is filled")
+        await settle(sim, memory, name)
+        told = [gap for gap in gaps(memory) if gap.reason != "backfilled"]
+        assert len(told) == exchange.state().gaps
+        for each, other in combinations(told, 2):
+            are_apart = (each.until or 0) <= (other.since or 0)
+            assert are_apart or (each.channel, each.symbol) != (other.channel, other.symbol), "told twice"
+        assert {gap.symbol for gap in told if gap.channel == "orderbooks"} == set(symbols[:2])
+        for symbol in symbols:
+            check_whole(sim, memory, name, symbol)
+
+
+@pytest.mark.parametrize("name", ["binance", "okx"])
+async def test_a_line_that_stands_still_is_not_waited_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "STALLED_AFTER", 200_000)
+    async with simulator.serve([name], rate=RATE, seed=7) as sim, collecting(sim, name, redundancy=2) as (exchange, memory):
+        await until_doubly_whole(exchange)
+        for _ in range(TIMES):
+            struck = len(sim.fired())
+            sim.arm(f"{name}:stall=0.5")
+            await until(lambda: len(sim.fired()) > struck, "a connection stands still")  # noqa: B023
+            await until_doubly_whole(exchange)
+        await settle(sim, memory, name)
+        check_never_crossed(memory)
+        assert gaps(memory) == []
+        for symbol in PAIRS[name]:
+            check_trades(sim, memory, name, symbol)
