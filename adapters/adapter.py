@@ -66,7 +66,7 @@ class ExchangeAdapter(ABC):
         self.ends_at = _NEVER
         self.tick_every = min(0.1, max(0.01, options.interval / 2 or 0.1))
         self._is_open = False
-        self._heard = self._noticed = 0
+        self._heard = self._heard_before = 0  # when, since the last tick (0: nothing); and when, until then
         self._heard_at = 0.0
         self._welcome_by = _NEVER
         self._asks_at = _NEVER
@@ -207,8 +207,8 @@ class ExchangeAdapter(ABC):
     def tick(self, now: float) -> list[Output]:
         """Time passes, some ten times a second: views that are due, pings, deadlines."""
         self.live.now = now
-        if self._heard != self._noticed:
-            self._noticed, self._heard_at = self._heard, now
+        if self._heard:
+            self._heard, self._heard_before, self._heard_at = 0, self._heard, now
         if self._is_open:
             if now >= self._asks_at:
                 self._asks_at = _NEVER
@@ -230,7 +230,7 @@ class ExchangeAdapter(ABC):
         """The connection ended, or could not be made."""
         self.live.now = now
         if self._is_open:
-            self.live.disconnected(f"{code} {reason}".strip(), self._heard)
+            self.live.disconnected(f"{code} {reason}".strip(), self._heard or self._heard_before)
         self._is_open, self.ends_at, self._asks_at = False, _NEVER, _NEVER
         self.live.backfill.lost()
         return self.live.emitted()

@@ -194,7 +194,7 @@ class Exchange:
     def refuse(self, call: Call) -> Answer | None:
         """The answer to a WebSocket handshake that is not let in; None lets it in and counts it."""
         now = self.clock.now()
-        status, wait = self.faults.refusal(now), 5
+        status, wait = self.faults.refusal(now), 1
         if status is None and now < self.closed_until:
             status, wait = 503, 1 + int(self.closed_until - now)
         window = self._connects.setdefault(call.address, RollingWindow(self.facts.connects, self.facts.connect_window))

@@ -1,9 +1,11 @@
 """Every fault has the effect it says, is recorded, and hits nobody else."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Callable
 from itertools import pairwise
+from random import Random
 
 import pytest
 
@@ -233,6 +235,13 @@ async def test_corrupt_garbles_one_frame(form: str) -> None:
             await client.text()
         assert sum(parsed(text) is None for text in client.texts) == fired(sim, "corrupt")() == 1
         assert not client.socket.closed
+
+
+def test_garbage_of_a_packed_frame_is_inside_its_gzip() -> None:
+    text = b'{"ch":"market.btcusdt.trade.detail"}'
+    garbled = gzip.decompress(FORMS["json"](gzip.compress(text), Random(1))[2:])
+    assert len(garbled) == len(text)
+    assert parsed(garbled.decode()) is None
 
 
 async def test_bad_checksum_is_wrong_once_and_the_book_goes_on() -> None:
