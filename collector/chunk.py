@@ -6,7 +6,7 @@ while: `lines` sorts out what they say.
 
 import asyncio
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, time_ns
 
 from adapters.events import Status
 from collector.feed import Feed
@@ -79,9 +79,12 @@ class Chunk:
         """Let a successor take over."""
         new = self._begin()
         deadline = monotonic() + SETTLE_WITHIN
-        while not new.adapter.is_settled and old.is_open and monotonic() < deadline:
+        settled_at: int | None = None  # what the old one was sent before, it has delivered when it is heard after
+        while (settled_at is None or old.adapter.live.received < settled_at) and old.is_open and monotonic() < deadline:
             await asyncio.sleep(LOOK_EVERY / 5)
+            if settled_at is None and new.adapter.is_settled:
+                settled_at = time_ns() // 1000
         self.lines.leave(old)
         await self._end(old)
-        log.info("connection replaced before its end", exchange=new.adapter.venue.name, settled=new.adapter.is_settled)
+        log.info("connection replaced before its end", exchange=new.adapter.venue.name, settled=settled_at is not None)
         return new

@@ -11,6 +11,7 @@ from adapters import holes
 from adapters.events import Book, Gap
 from collector import chunk, feed, lines
 from collector.exchange import Exchange
+from collector.feed import Ended
 from collector.limits import Backoff
 from collector.lines import Line
 from simulator import Simulator
@@ -22,7 +23,7 @@ from tests.waiting import until
 
 VENUES = ("binance", "kraken", "okx", "coinbase", "bitfinex", "gateio", "kucoin")
 RATE = 600.0
-TIMES = 4
+TIMES = 3
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +155,29 @@ async def test_a_line_that_stands_still_is_not_waited_for(name: str, monkeypatch
         assert gaps(memory) == []
         for symbol in PAIRS[name]:
             check_trades(sim, memory, name, symbol)
+
+
+@pytest.mark.parametrize("mode", ["views", "deltas"])
+@pytest.mark.parametrize("name", ["binance", "kraken"])
+async def test_the_charge_passes_at_once(name: str, mode: str) -> None:
+    async with (
+        simulator.serve([name], rate=RATE, seed=8) as sim,
+        collecting(sim, name, mode=mode, redundancy=2) as (exchange, memory),
+    ):
+        await until_doubly_whole(exchange)
+        sim.arm(f"{name}:refuse=503")  # so that what is lost stays lost
+        books = next(each.lines for each in exchange._chunks if each.lines.books)
+        symbol = PAIRS[name][0]
+        charge = books._in_charge(symbol)
+        charge.feed.end(Ended(1006, "cut"))
+        await until(lambda: not charge.feed.is_open, "the line in charge is lost")
+        state, before = exchange.state(), len(memory.books(symbol)) + len(memory.deltas(symbol))
+        assert state.books_synced == state.books == 2
+        await until(lambda: len(memory.books(symbol)) + len(memory.deltas(symbol)) > before + 3, "the book goes on")
+        assert gaps(memory) == []
+        books.feeds[books.feeds.index(charge.feed) - 1].end(Ended(1006, "cut"))
+        await until(lambda: exchange.state().books_synced == 0, "without any line it is absent")
+        sim.clear()
+        await until_doubly_whole(exchange)
+        await settle(sim, memory, name)
+        assert len(memory.gaps("orderbooks", symbol)) == 1
