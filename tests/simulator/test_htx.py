@@ -167,18 +167,19 @@ async def test_a_gap_breaks_the_chain_once() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_corrupt_frame_cannot_be_unzipped(form: str) -> None:
+async def test_a_corrupt_frame_cannot_be_unzipped_or_holds_no_json(form: str) -> None:
     async with simulator.serve(["htx"], rate=3000) as sim, support.connect(sim, WS) as client:
         await client.send({"sub": "market.btcusdt.bbo", "id": "1"})
         await client.text()
         sim.arm(f"htx:corrupt={form}")
-        wrong = 0
+        wrong: list[type[Exception]] = []
         for _ in range(60):
             try:
                 json.loads(gzip.decompress((await client.text()).encode("latin-1")))
-            except (OSError, EOFError, zlib.error):
-                wrong += 1
-        assert wrong == len(sim.fired()) == 1
+            except (OSError, EOFError, zlib.error, ValueError) as error:
+                wrong.append(type(error))
+        assert len(wrong) == len(sim.fired()) == 1
+        assert issubclass(wrong[0], ValueError) == (form == "json")
 
 
 # ----------------------------------------------------------------------- trades
