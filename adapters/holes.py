@@ -14,6 +14,10 @@ SILENT_AFTER = 5.0
 """The same where nothing was traded since, so that no live trade proves a list to be up to date."""
 
 
+MOMENT = 1000
+"""Microseconds within which trades have one time where their venue writes milliseconds."""
+
+
 class Row(NamedTuple):
     """A past trade out of a list."""
 
@@ -184,6 +188,7 @@ class TimedHole(Hole):
         self._upper = self.until
         self._wanted = (latest or 0) if self._end is None and self._subscription.told > self._told else 0
         self._lowest: int | None = None
+        self._saw_after = False
         self._highest = 0
         self._was_short = False
 
@@ -200,6 +205,7 @@ class TimedHole(Hole):
         if self._end is not None and self._end[0] in ids:
             inside = inside[: ids.index(self._end[0])]
         if self._after in ids:
+            self._saw_after = True
             inside = inside[ids.index(self._after) + 1 :]
         elif self.gap.reason == "collector restarted":  # of the same moment an earlier process may have told any
             inside = [row for row in inside if row.timestamp > since]
@@ -234,12 +240,16 @@ class TimedHole(Hole):
             since = begins if is_kept else received - round(history.reach * 1_000_000)
             until = ends if self._was_short or self._highest >= self._upper else self._highest
         else:
-            is_older = self._lowest is not None and self._lowest < _floor(self.beginning, history)
-            since = begins if is_older or (self._was_short and is_kept) else self._lowest
+            is_older = self._saw_after or (self._lowest is not None and self._lowest < _floor(self.beginning, history))
+            since = begins if is_older or (self._was_short and is_kept) else self._behind_lowest(history)
             until = ends if self.is_done(history) else self._highest
         if since is None or (until is not None and until <= since):
             return []
         return [Part(None, None, since, until)]
+
+    def _behind_lowest(self, history: History) -> int | None:
+        """Where what is listed is whole: of the moment of its first row there may have been more."""
+        return None if self._lowest is None else self._lowest + max(history.unit, MOMENT)
 
 
 def _floor(time: int, history: History) -> int:
