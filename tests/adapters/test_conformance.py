@@ -1,5 +1,6 @@
 """Every adapter, and that of a venue that does not exist, against a venue that speaks its dialect over a line with faults."""
 
+import os
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -26,6 +27,8 @@ from tests.adapters.reader import Reader
 PATIENCE = 120.0
 """Seconds of venue time within which everything is right again when the line is whole: a few attempts with their pauses."""
 STEPS = 25
+SPELLS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else 20
+"""Connections full of damaged frames that each adapter has to bear."""
 
 seeds = st.integers(0, 2**32)
 
@@ -323,18 +326,18 @@ def lying(world: World, lie: Callable[[bytes], bytes | None]) -> Line:
 def test_values_of_any_wrong_kind_never_get_through(dialect: type[Dialect]) -> None:
     world = World(dialect, 21, truthful=False)
     world.line = lying(world, WrongValues(world.dialect))
-    for _ in range(50):
+    for _ in range(SPELLS):
         world.run(60)
         world.lose()
     world.recover(PATIENCE)
-    assert len(world.errors()) > 300
+    assert len(world.errors()) > 6 * SPELLS
 
 
 @every_dialect
 def test_bytes_that_are_flipped_never_get_through(dialect: type[Dialect]) -> None:
     world = World(dialect, 22, truthful=False)
     world.line = lying(world, lambda frame: flipped(frame, world.random))
-    for _ in range(50):
+    for _ in range(SPELLS):
         world.run(60)
         world.lose()
     world.recover(PATIENCE)

@@ -81,7 +81,7 @@ EXCHANGES = {name: exchange(name) for name in VENUES}
 
 
 @pytest.mark.parametrize("name", VENUES)
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(message=messages, binary=st.booleans())
 async def test_nothing_a_client_says_breaks_an_exchange(name: str, message: str, binary: bool) -> None:
     made = connection("/ws/v5/public")
