@@ -164,6 +164,10 @@ class Proxy:
         except OSError:
             _reset(writer)
             return
+        if self._server is None:  # it was on its way when we began to refuse
+            _reset(writer)
+            _reset(back)
+            return
         ends = (writer, back)
         self._open.append(ends)
         try:
