@@ -27,7 +27,7 @@ from tests.adapters.reader import Reader
 PATIENCE = 120.0
 """Seconds of venue time within which everything is right again when the line is whole: a few attempts with their pauses."""
 STEPS = 25
-SPELLS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else 20
+SPELLS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else 10
 """Connections full of damaged frames that each adapter has to bear."""
 
 seeds = st.integers(0, 2**32)
