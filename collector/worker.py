@@ -153,6 +153,7 @@ async def _collect(
             _report(writer, _state(assignment, exchanges, pool))
             await asyncio.wait([stopping, sending], timeout=REPORT_EVERY, return_when=asyncio.FIRST_COMPLETED)
         last = _state(assignment, exchanges, pool)
+    stopping.cancel()
     if sending.done():
         sending.result()  # only now: out of the exchanges' group it would come as one of several errors
     last = _counted_to_the_end(last, exchanges)
