@@ -6,7 +6,7 @@ I/O, and the old wire.
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import Any
@@ -78,17 +78,24 @@ class Tally(Struct):
     last_received: int = 0
     trades: dict[str, Trade | LastTrade] = {}
 
-    def take(self, event: Event) -> None:
-        name = type(event).__name__
-        self.rows[name] = self.rows.get(name, 0) + 1
-        self.last_received = event.received
-        if isinstance(event, Trade) and event.source == "live":
-            self.trades[event.symbol] = event
-
     @property
     def known(self) -> Known:
         trades = {symbol: LastTrade(each.id, each.timestamp, each.received) for symbol, each in self.trades.items()}
         return Known(self.last_received, trades)
+
+
+def count(tallies: dict[str, Tally], events: Iterable[Event]) -> None:
+    """Add events to the tallies of their exchanges; one is looked up once for all that stand beside each other."""
+    tally, name = Tally(), None
+    for event in events:
+        if event.exchange != name:
+            name = event.exchange
+            tally = tallies.get(name) or tallies.setdefault(name, Tally())
+        kind = type(event)
+        tally.rows[kind.__name__] += 1
+        tally.last_received = event.received
+        if kind is Trade and event.source == "live":  # type: ignore[union-attr]
+            tally.trades[event.symbol] = event  # type: ignore[index, assignment]
 
 
 def tallies(newest: Scan | None) -> dict[str, Tally]:
@@ -98,8 +105,7 @@ def tallies(newest: Scan | None) -> dict[str, Tally]:
         known = msgspec.convert(newest.head.get("known", {}), dict[str, Known])
         found = {name: Tally(last_received=each.since, trades=dict(each.trades)) for name, each in known.items()}
         for batch in newest.batches:
-            for event in _events.decode(batch.body):
-                (found.get(event.exchange) or found.setdefault(event.exchange, Tally())).take(event)
+            count(found, _events.decode(batch.body))
         for tally in found.values():
             tally.rows.clear()
     return found
@@ -332,8 +338,7 @@ class Ingest:
                 raise msgspec.ValidationError(f"{len(events)} events, {batch.count} announced")
         except msgspec.MsgspecError as error:
             batch, events = self._bury(batch, error)
-        for event in events:
-            (self.exchanges.get(event.exchange) or self.exchanges.setdefault(event.exchange, Tally())).take(event)
+        count(self.exchanges, events)
         self._journal.append(batch)
 
     def heading(self) -> dict[str, Any]:
