@@ -24,6 +24,8 @@ from tests.waiting import until
 VENUES = ("binance", "kraken", "okx", "coinbase", "bitfinex", "gateio", "kucoin")
 RATE = 600.0
 TIMES = 3
+A_MOMENT = 5.0
+"""Seconds. Views come ten times a second; the rest is for a machine that does ten things at once."""
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +90,7 @@ async def test_either_line_may_die_without_a_gap(name: str) -> None:
         for symbol in PAIRS[name]:
             check_trades(sim, memory, name, symbol)
         for symbol in PAIRS[name][:2]:
-            assert longest_absence(memory, symbol) < 1.0
+            assert longest_absence(memory, symbol) < A_MOMENT
         check_never_crossed(memory)
         told = exchange.state().events
         assert told["trades"] == sum(len(memory.trades(symbol)) for symbol in PAIRS[name])
