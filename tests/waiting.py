@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic, sleep
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which what was waited for counts as never coming; no test waits so long on its good path."""
 
 
