@@ -17,7 +17,8 @@ from tests.e2e.test_faults import check_trades, trade_id
 from tests.waiting import until
 
 RATE = 300.0
-FILLED = [name for name in PAIRS if registry.adapter(name).venue.history is not None]
+FILLED = [name for name in PAIRS if registry.adapter(name).venue.history is not None and name != "kucoin"]
+"""KuCoin lists its last 100 trades, of which a busy machine leaves more behind: see what is behind the reach of a venue."""
 UNFILLED = ["mexc"]
 
 

@@ -144,12 +144,12 @@ async def test_what_both_lines_miss_is_told_once_and_filled_once(name: str, monk
 
 @pytest.mark.parametrize("name", ["binance", "okx"])
 async def test_a_line_that_stands_still_is_not_waited_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "STALLED_AFTER", 500_000)
+    monkeypatch.setattr(lines, "STALLED_AFTER", 200_000)
     async with simulator.serve([name], rate=RATE, seed=7) as sim, collecting(sim, name, redundancy=2) as (exchange, memory):
         await until_doubly_whole(exchange)
         for _ in range(TIMES):
             struck = len(sim.fired())
-            sim.arm(f"{name}:stall=1")
+            sim.arm(f"{name}:stall=0.5")
             await until(lambda: len(sim.fired()) > struck, "a connection stands still")  # noqa: B023
             await until_doubly_whole(exchange)
         await settle(sim, memory, name)
