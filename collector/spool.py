@@ -130,11 +130,6 @@ class Spool:
         """Whether nothing on this disk is still wanted."""
         return not any(self._held.values())
 
-    @property
-    def disk_bytes(self) -> int:
-        """What the folder takes. Reads it: not for the loop."""
-        return sum(path.stat().st_size for path in segments_in(self.folder))
-
     def new_hold(self) -> SpoolHold:
         """A stream of this life, to be written to."""
         hold = SpoolHold(self, new_stream())
