@@ -62,7 +62,7 @@ class Line:
         witness, subscription = self.witnesses[symbol], self.subscriptions[symbol]
         if not self.is_whole(symbol):
             if witness.lost is None and witness.since is not None:
-                witness.lost = subscription.hole or subscription.heard or witness.since
+                witness.lost = subscription.hole or self.heard(symbol) or witness.since
         elif witness.since is None:
             witness.since = now
             self.unheard.discard(symbol)
