@@ -133,6 +133,22 @@ class Gap(Struct, tag_field="type", tag="gap", gc=False):
     until: int | None = None
 
 
+class Price(Struct, tag_field="type", tag="price", gc=False):
+    """What the master makes of all sources of one feed (`symbol`, such as `BTC/USD`); `exchange` is empty. `sources` were used,
+    `refused` not; `confidence` is from 0 to 1."""
+
+    exchange: str
+    symbol: str
+    timestamp: int | None
+    received: int
+    price: str
+    method: str
+    sources: int
+    refused: int
+    spread_bps: float
+    confidence: float
+
+
 class Status(Struct, tag_field="type", tag="status", gc=False):
     """A change of state worth telling a person: of a connection, a subscription or a book. Kept out of the lake."""
 
@@ -145,4 +161,4 @@ class Status(Struct, tag_field="type", tag="status", gc=False):
     detail: str
 
 
-Event = Trade | Book | BookDelta | Ticker | Candle | Funding | OpenInterest | Liquidation | Gap | Status
+Event = Trade | Book | BookDelta | Ticker | Candle | Funding | OpenInterest | Liquidation | Gap | Price | Status

@@ -5,8 +5,8 @@ I/O, and the old wire.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Coroutine, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import Any
@@ -60,6 +60,10 @@ TRY_LATER = 1013
 
 _events = msgspec.json.Decoder(list[Event])
 _encoder = msgspec.json.Encoder()
+
+
+Audience = Callable[[Sequence[Event], int], None]
+"""Hears events once they are durable: those of one batch, and the position (segments.position) of the first. Must not wait."""
 
 
 class FencedError(Exception):
@@ -157,6 +161,8 @@ class Ingest:
         self._own_events: list[Event] = []
         self._own_held: dict[int, list[Event]] = {}
         self._is_ending = False
+        self._taken: deque[list[Event]] = deque()
+        self.audience: list[Audience] = []
         self._tasks: set[asyncio.Task[None]] = set()
         receiver.marks[self._own] = Mark(worker="master")
 
@@ -175,6 +181,7 @@ class Ingest:
             log.critical("cannot write; nothing is acknowledged until there is room", reason=trouble)
         self.trouble = trouble
         self._receiver.rolled_back()
+        self._taken.clear()
         self._take_back_own()
         await asyncio.gather(*(self._refuse(each.socket, trouble, retry=True) for each in list(self.sessions)))
         await asyncio.sleep(JOURNAL_RETRY)
@@ -184,8 +191,8 @@ class Ingest:
             events, self._own_events = self._own_events, []
             self._append_own(events)  # be there none: nobody else may try whether there is room again
 
-    def committed(self, batches: list[Batch]) -> None:
-        """The journal has these on disk: they are stored, and may be acknowledged."""
+    def committed(self, batches: list[Batch], position: int) -> None:
+        """The journal has these on disk, the first event at this position: to be acknowledged, and told to the audience."""
         if self.trouble is not None:
             self.trouble = None
             log.info("writing again")
@@ -196,6 +203,10 @@ class Ingest:
                 self._own_held.pop(batch.seq, None)
             for session in self._carriers.get(batch.stream, ()):
                 session.owe(batch.stream)
+            events = self._taken.popleft()
+            for hear in self.audience:
+                hear(events, position)
+            position += batch.count
 
     async def close(self) -> None:
         """End all sessions; what they sent and was not acknowledged, they keep."""
@@ -339,6 +350,7 @@ class Ingest:
         except msgspec.MsgspecError as error:
             batch, events = self._bury(batch, error)
         count(self.exchanges, events)
+        self._taken.append(events)
         self._journal.append(batch)
 
     def heading(self) -> dict[str, Any]:

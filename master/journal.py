@@ -16,11 +16,12 @@ from msgspec import Struct
 
 from master.log import logger
 from master.protocol import Batch
-from master.segments import Damage, Scan, SegmentWriter, cut_torn_tail, path_of, scan, segments_in
+from master.segments import Damage, Scan, SegmentWriter, cut_torn_tail, path_of, position, scan, segments_in
 
 log = logger("journal")
 
-Committed = Callable[[list[Batch]], None]
+Committed = Callable[[list[Batch], int], None]
+"""Told what has become durable, in order, and the position (segments.position) of its first event."""
 Heading = Callable[[], Mapping[str, Any]]
 """What the head of a segment is to hold beside the marks."""
 
@@ -108,6 +109,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         number = recovery.next_number
         self._writer = SegmentWriter(path_of(folder, number), number, self.marks, heading())
+        self._events = 0
         self._opened_at = monotonic()
 
     @property
@@ -174,7 +176,9 @@ class Journal:
         for batch in batches:
             self.marks[batch.stream] = batch.seq
             self.pending_bytes -= batch.size
-        self._committed(batches)
+        first = position(self._writer.number, self._events + 1)
+        self._events += sum(batch.count for batch in batches)
+        self._committed(batches, first)
         if not self._pending:  # those who came during the write wait for nothing else either
             settled += self._settled
             self._settled.clear()
@@ -232,7 +236,7 @@ class Journal:
             raise self._refused(error) from error
         finished, self._writer = self._writer, begun
         finished.close()
-        self.bytes_written, self._opened_at = 0, monotonic()
+        self.bytes_written, self._events, self._opened_at = 0, 0, monotonic()
         self._closed(finished.path)
 
     def close(self) -> None:

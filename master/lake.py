@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from adapters.events import Book, BookDelta, Candle, Event, Funding, Gap, Liquidation, OpenInterest, Ticker, Trade
+from adapters.events import Book, BookDelta, Candle, Event, Funding, Gap, Liquidation, OpenInterest, Price, Ticker, Trade
 from master import ledger
-from master.segments import Damage, Scan, scan, segments_in, sync_path
+from master.segments import Damage, Scan, position, scan, segments_in, sync_path
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -31,7 +31,6 @@ TIME = pa.timestamp("us")
 _LEVELS = pa.list_(
     pa.struct([("price", pa.float64()), ("amount", pa.float64()), ("price_text", pa.string()), ("amount_text", pa.string())])
 )
-_POSITION_BITS = 32
 MIN_FREE = 2 << 30
 """Bytes of the disk that are left to others, whatever retention allows."""
 _events = msgspec.json.Decoder(list[Event])
@@ -48,6 +47,7 @@ class Table:
     levels: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
     integers: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
 
     @property
@@ -58,7 +58,7 @@ class Table:
     def _type(self, name: str) -> pa.DataType:
         if name in ("timestamp", "received", *self.times):
             return TIME
-        if name in self.numbers:
+        if name in self.numbers or name in self.floats:
             return pa.float64()
         if name in self.levels:
             return _LEVELS
@@ -130,6 +130,7 @@ TABLES = (
     Table("funding", Funding, numbers=("rate", "mark_price", "index_price"), times=("next_time",)),
     Table("open_interest", OpenInterest, numbers=("amount",)),
     Table("liquidations", Liquidation, numbers=("price", "amount")),
+    Table("prices", Price, numbers=("price",), integers=("sources", "refused"), floats=("spread_bps", "confidence")),
     Table("gaps", Gap, times=("since", "until")),
 )
 _TABLE_OF = {table.event: table for table in TABLES}
@@ -139,15 +140,15 @@ def rows(found: Scan, written: int) -> dict[Table, pa.Table]:
     """One segment as tables. `position` rises in the order in which the master took the events; damage is a row of `gaps`, at
     the time at which the segment was `written`."""
     events: dict[Table, tuple[list[Struct], list[int]]] = {table: ([], []) for table in TABLES}
-    position = found.number << _POSITION_BITS
+    place = position(found.number, 0)
     told = (event for batch in found.batches for event in _events.decode(batch.body))
     for event in (*told, *(_as_gap(damage, written) for damage in found.damage)):
-        position += 1
+        place += 1
         table = _TABLE_OF.get(type(event))
         if table is not None:
             of_table, positions = events[table]
             of_table.append(event)
-            positions.append(position)
+            positions.append(place)
     return {table: table.arrow(of_table, positions) for table, (of_table, positions) in events.items() if of_table}
 
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from master.protocol import HEADER_SIZE, Batch, BatchError, pack, read_header, unpack
 
 HEAD_STREAM = bytes(16)
+POSITION_BITS = 32
 SUFFIX = ".journal"
 
 _HEADER_BEGINS = b"CM\x01\x00"
@@ -57,6 +58,12 @@ class Scan(Struct):
 
 def path_of(folder: Path, number: int) -> Path:
     return folder / f"{number:012d}{SUFFIX}"
+
+
+def position(number: int, events: int) -> int:
+    """Where an event stands among all that the master ever took: the `events`-th (from 1) of segment `number`. Rises with the
+    order in which they were taken, and is the same in journal and lake."""
+    return (number << POSITION_BITS) + events
 
 
 def segments_in(folder: Path) -> list[Path]:

@@ -10,13 +10,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
+import orjson
 import pytest
 
 from master.journal import Journal, JournalError, recover
+from master.lake import connect
 from master.protocol import Batch
 from master.segments import SegmentWriter, path_of, scan, segments_in
 from tests.disk import room_for
-from tests.master.making import STREAM, batch, streams, write_segment
+from tests.master.making import STREAM, batch, streams, trade, write_segment
 from tests.master.steps import copied_at_every_step
 from tests.waiting import until
 
@@ -30,12 +32,16 @@ class Kept:
         self.folder = folder
         self.committed: list[Batch] = []
         self.commits = 0
+        self.positions: dict[int, Batch] = {}
         self.closed: list[Path] = []
         self.journal = Journal(
             folder, recover(folder), self._committed, self.closed.append, roll_bytes=roll_bytes, roll_seconds=roll_seconds
         )
 
-    def _committed(self, batches: list[Batch]) -> None:
+    def _committed(self, batches: list[Batch], position: int) -> None:
+        for each in batches:
+            self.positions[position] = each
+            position += each.count
         self.committed += batches
         self.commits += 1
 
@@ -70,6 +76,22 @@ class TestCommit:
             await one.holds(50)
         assert one.committed == on_disk(tmp_path) == [batch(seq) for seq in range(1, 51)]
         assert one.journal.marks == {STREAM: 50}
+
+    async def test_each_event_has_the_position_that_the_lake_gives_it(self, tmp_path: Path) -> None:
+        (tmp_path / "journal").mkdir()
+        async with kept(tmp_path / "journal", roll_bytes=2_000) as one:
+            for seq in range(1, 41):
+                one.journal.append(batch(seq, *(trade(10 * seq + each) for each in range(seq % 3 + 1))))
+                if seq % 5 == 0:
+                    await one.holds(seq)
+        assert len(segments_in(tmp_path / "journal")) > 2
+        told = [
+            (place + index, event["id"])
+            for place, each in one.positions.items()
+            for index, event in enumerate(orjson.loads(each.body))
+        ]
+        with connect(tmp_path) as lake:
+            assert lake.sql("SELECT position, id FROM trades ORDER BY position").fetchall() == told
 
     async def test_synced_before_it_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A write that the system has taken is not yet one that survives a power cut."""
@@ -279,7 +301,7 @@ class TestCrash:
             assert stored == told[: len(stored)], "at most what was under way besides"
             assert found.marks == {each.stream: each.seq for each in stored}
             assert not path_of(copy, found.next_number).exists()
-            again = Journal(copy, found, lambda _: None, lambda _: None, roll_bytes=1, roll_seconds=1)
+            again = Journal(copy, found, lambda *_: None, lambda _: None, roll_bytes=1, roll_seconds=1)
             again.close()
             assert recover(copy).marks == found.marks, "a second crash changes nothing"
 
@@ -386,7 +408,7 @@ def fail(writer):
     raise OSError(5, "Input/output error")
 
 async def main(folder):
-    told = lambda batches: print("committed", batches[-1].seq, flush=True)
+    told = lambda batches, _: print("committed", batches[-1].seq, flush=True)
     journal = Journal(folder, recover(folder), told, print, roll_bytes=1 << 30, roll_seconds=3600)
     running = asyncio.create_task(journal.run())
     journal.append(batch(1))

@@ -23,6 +23,7 @@ from adapters.events import (
     Gap,
     Liquidation,
     OpenInterest,
+    Price,
     Status,
     Ticker,
     Trade,
@@ -46,6 +47,7 @@ FULL: dict[str, Event] = {
     "funding": Funding(*ABOUT, "0.000100", NOON + DAY, "100.05", "100.04"),
     "open_interest": OpenInterest(*ABOUT, "12345.678"),
     "liquidations": Liquidation(*ABOUT, "L-1", "99.9", "3", "buy"),
+    "prices": Price(*ABOUT, "71287.34", "weighted_median", 6, 1, 2.5, 0.97),
     "gaps": Gap(*ABOUT, "trades", "sequence", "11", "13", NOON - 5, NOON),
 }
 SPARE: dict[str, Event] = {
@@ -106,6 +108,7 @@ TEXT_TOO = {
     "funding": ("rate", "mark_price", "index_price"),
     "open_interest": ("amount",),
     "liquidations": ("price", "amount"),
+    "prices": ("price",),
 }
 
 
@@ -443,7 +446,7 @@ class Keeping(threading.Thread):
         await running
         journal.close()
 
-    def _count(self, batches: Sequence[Batch]) -> None:
+    def _count(self, batches: Sequence[Batch], _: int) -> None:
         self.committed += len(batches)
 
     def _seal(self, segment: Path) -> None:

@@ -96,7 +96,7 @@ class TestVitals:
         ingest.stored = 7
         (tmp_path / "other").mkdir()
         journal = Journal(
-            tmp_path / "other", recover(tmp_path / "other"), lambda _: None, lambda _: None, roll_bytes=1, roll_seconds=60
+            tmp_path / "other", recover(tmp_path / "other"), lambda *_: None, lambda _: None, roll_bytes=1, roll_seconds=60
         )
         journal.close()
         other = Vitals(Ingest(door(tmp_path), Receiver(), tmp_path), journal)
