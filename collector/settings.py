@@ -15,7 +15,9 @@ from adapters.errors import SymbolError
 from adapters.events import CHANNELS, Channel
 from adapters.symbols import is_pattern, parse
 from master.auth import PLACEHOLDER_KEY
-from master.settings import ConfigError, Master, Section, Server, is_loopback
+from master.feeds import PriceSettings
+from master.section import Section
+from master.settings import ConfigError, Master, Server, is_loopback
 from master.settings import load as load_model
 from master.tls import TlsError, trusting
 
@@ -97,6 +99,7 @@ class Settings(BaseSettings):
         default=None, pattern=r"^[A-Za-z0-9_.+-]{1,64}$", description="of this collector; its host's where left out"
     )
     server: Server = Server()
+    prices: PriceSettings = PriceSettings()
     spool: Spool = Spool()
     monitor: Monitor = Monitor()
     debug: Debug = Debug()

@@ -1,6 +1,6 @@
 """config.json as both programs read it: the file, then secret files, then environment (`COLLECTOR_MASTER__KEY`), then options.
 
-The master reads its two sections and leaves the rest to the collector, whose settings build on these.
+The master reads its three sections and leaves the rest to the collector, whose settings build on these.
 """
 
 from ipaddress import IPv6Address, ip_address
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -20,6 +20,8 @@ from pydantic_settings import (
 )
 
 from master.auth import PLACEHOLDER_KEY
+from master.feeds import PriceSettings
+from master.section import Section
 
 SECRETS = Path("/run/secrets")
 FOR_OTHERS = 0o077
@@ -31,12 +33,6 @@ class ConfigError(Exception):
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
-
-
-class Section(BaseModel):
-    """A part of the file: a key that is not known is a mistake, not a wish."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Master(Section):
@@ -76,6 +72,7 @@ class MasterSettings(BaseSettings):
 
     master: Master = Master()
     server: Server = Server()
+    prices: PriceSettings = PriceSettings()
 
 
 Model = TypeVar("Model", bound=BaseSettings)
