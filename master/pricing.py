@@ -234,31 +234,39 @@ def _alike(quote: Quote, _: Rules, __: int) -> tuple[float, float]:
 
 
 def _by_volume(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
-    volume = fsum(amount for _, _, amount in _recent(quote, rules, now))
+    _, volume = _traded(quote.window, now - int(rules.window_seconds * 1e6))
     return (_last(quote), volume) if volume > 0 else NOTHING
 
 
 def _vwap(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
-    recent = _recent(quote, rules, now)
-    volume = fsum(amount for _, _, amount in recent)
-    return (fsum(price * amount for _, price, amount in recent) / volume, volume) if volume > 0 else NOTHING
+    value, volume = _traded(quote.window, now - int(rules.window_seconds * 1e6))
+    return (value / volume, volume) if volume > 0 else NOTHING
 
 
-def _recent(quote: Quote, rules: Rules, now: int) -> list[tuple[int, float, float]]:
-    since = now - int(rules.window_seconds * 1e6)
-    return [trade for trade in quote.window if trade[0] > since]
+def _traded(window: Window, since: int) -> tuple[float, float]:
+    """(sum of price * amount, sum of amount)."""
+    value = volume = 0.0
+    for time, price, amount in window:
+        if time > since:
+            value += price * amount
+            volume += amount
+    return value, volume
 
 
 def _twap(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
     """Each price counts until the next trade, the last until now; that of a trade before the window, from its beginning."""
     since = now - int(rules.window_seconds * 1e6)
-    points = [(min(max(time, since), now), price) for time, price, _ in quote.window]
-    if not points:
-        return NOTHING
-    ends = [time for time, _ in points[1:]] + [now]
-    area = fsum(price * (end - time) for (time, price), end in zip(points, ends, strict=True))
-    duration = now - points[0][0]
-    return (area / duration if duration else points[-1][1]), 1.0
+    area = held = 0.0
+    begin = start = now
+    for time, price, _ in quote.window:
+        until = since if time < since else time if time < now else now
+        if held:
+            area += held * (until - start)
+        else:
+            begin = until
+        start, held = until, price
+    area += held * (now - start)
+    return (area / (now - begin) if begin < now else held), 1.0
 
 
 def _weighted_median(used: list[Used]) -> float:
