@@ -1,0 +1,73 @@
+"""Quote volume (price x amount) of the last hour, a second at a time, for any window of it. Pure."""
+
+from array import array
+
+from adapters.events import Trade
+
+SLOTS = 3601
+"""An hour of whole seconds, and the one that is under way."""
+SECOND = 1_000_000
+"""Microseconds."""
+AHEAD = 5 * SECOND
+"""Microseconds by which a venue's clock may be ahead of ours before its times are not believed."""
+
+
+def time_of(trade: Trade) -> int:
+    """When it was made (microseconds UTC): the venue's time, or ours where it sends none or one of the future."""
+    time = trade.timestamp or trade.received
+    return time if time <= trade.received + AHEAD else trade.received
+
+
+class Ring:
+    """One market: a slot for each second of the hour that ends with its newest trade, used again as time passes."""
+
+    __slots__ = ("_newest", "_slots")
+
+    def __init__(self) -> None:
+        self._slots = array("d", bytes(8 * SLOTS))
+        self._newest = 0
+
+    def add(self, time: int, volume: float) -> None:
+        """Volume of a trade of this time (microseconds). A late one lands in its slot, one of before the hour nowhere."""
+        second = time // SECOND
+        if second != self._newest:
+            if second > self._newest:
+                self._forget(second)
+            elif second <= self._newest - SLOTS:
+                return
+        self._slots[second % SLOTS] += volume
+
+    def _forget(self, newest: int) -> None:
+        """Time has passed: what the slots up to `newest` held is over an hour old."""
+        for second in range(max(self._newest, newest - SLOTS) + 1, newest + 1):
+            self._slots[second % SLOTS] = 0.0
+        self._newest = newest
+
+    def window(self, now: int, seconds: int) -> float:
+        """The volume of so many whole seconds (at most an hour) before that of `now` (microseconds), and of that one."""
+        second = now // SECOND
+        end = min(second, self._newest) + 1
+        start = max(second - seconds, self._newest - SLOTS + 1)
+        if start >= end:
+            return 0.0
+        first, last = start % SLOTS, (end - 1) % SLOTS
+        if first <= last:
+            return sum(self._slots[first : last + 1])
+        return sum(self._slots[first:]) + sum(self._slots[: last + 1])
+
+
+class Volumes:
+    """All markets. A trade counts once, since the lake and what is heard of it are free of repeats (docs/wire.md)."""
+
+    def __init__(self) -> None:
+        self._rings: dict[tuple[str, str], Ring] = {}
+
+    def ring(self, exchange: str, symbol: str) -> Ring:
+        """That of this market, which begins to be one."""
+        return self._rings.setdefault((exchange, symbol), Ring())
+
+    def window(self, exchange: str, symbol: str, now: int, seconds: int) -> float:
+        """Quote volume in the `seconds` (1 to 3600) whole seconds before that of `now` (microseconds UTC), and in that one; 0
+        for a market without trades."""
+        ring = self._rings.get((exchange, symbol))
+        return 0.0 if ring is None else ring.window(now, seconds)
