@@ -189,9 +189,9 @@ class TestFtso:
     def test_the_numbers_of_the_example_provider(self) -> None:
         """By its rules: last trades, USDT by its own weighted median, weights by age however old, the lower one in the middle.
 
-        USDT/USD: weights from below are exp(-0.5) = 0.607 (0.9985), 1 (0.9990), exp(-0.05) = 0.951 (0.9991); of 2.558 a half is
-        1.279, which 0.607 + 1 reaches: 0.9990. SGB/USD with 0.00400 an hour old: that weighs exp(-180), next to nothing, 0.00410
-        * 0.9990 = 0.0040959 exp(-3) = 0.0498, 0.00500 exp(-10) = 0.00005: 0.0040959. When 0.00400 is new it weighs 1, and is it.
+        USDT/USD: weights from below are exp(-0.5) = 0.607 (0.9985), 1 (0.9990), exp(-0.05) = 0.951 (0.9991); of 2.558 a half
+        is 1.279, which 0.607 + 1 reaches: 0.9990. SGB/USD with 0.00400 an hour old: that weighs exp(-180), next to nothing,
+        0.00410 * 0.9990 = 0.0040959 exp(-3) = 0.0498, 0.00500 exp(-10) = 0.00005: 0.0040959. When 0.00400 is new it weighs 1.
         """
         desk = Desk(FTSO)
         for exchange, price, ago in (("kraken", "0.9990", 0.0), ("coinbase", "0.9985", 10.0), ("bitstamp", "0.9991", 1.0)):
