@@ -34,7 +34,7 @@ ALMOST_HALF = 0.5 - 1e-12
 ENOUGH = 3
 """Sources below which no majority can tell which of them is wrong."""
 WIDE_BPS = 100.0
-"""Spread at which sources do not agree at all, where no outlier limit says it."""
+"""The outlier limit by which agreement is measured where there is none."""
 
 
 class Rules(Struct, frozen=True):
@@ -100,7 +100,7 @@ class Answer(Struct):
 
     `confidence` is coverage * agreement * freshness, each from 0 to 1:
     coverage is the share of sources that were used, a feed of less than three counting as if it had three;
-    agreement falls from 1 to 0 as the spread grows to twice the outlier limit, which is as far apart as used sources can be;
+    agreement falls from 1 to 0 as the spread grows to twice the outlier limit (100 bps where there is none);
     freshness is the mean of exp(-decay * age in ms) of those used.
     """
 
