@@ -69,7 +69,7 @@ def test_a_whole_hour_and_nothing_of_before() -> None:
     assert ring.window(NOON + HOUR * SECOND, HOUR) == 111.0
     ring.add(NOON + (HOUR + 1) * SECOND, 1000.0)  # in the slot of the first
     assert ring.window(NOON + (HOUR + 1) * SECOND, HOUR) == 1110.0
-    ring.add(NOON, 1.0)  # which is too late now
+    ring.add(NOON - 7 * SECOND, 1.0)  # too late, whatever its slot is used for now
     assert ring.window(NOON + (HOUR + 1) * SECOND, HOUR) == 1110.0
 
 
