@@ -22,7 +22,7 @@ ASSETS: Mapping[str, float] = MappingProxyType(
         "XLM": 0.27, "LINK": 14.6, "AVAX": 24.1, "DOT": 4.35, "SHIB": 0.00002, "TRX": 0.27, "BCH": 492.0, "UNI": 7.4,
         "ATOM": 4.6, "ETC": 18.4, "FIL": 2.9, "NEAR": 2.6, "ICP": 5.3, "ALGO": 0.21, "HBAR": 0.17, "AAVE": 246.0,
         "APT": 5.1, "SUI": 3.1, "ARB": 0.36, "OP": 0.67, "POL": 0.24, "TON": 3.1, "FLR": 0.018, "SGB": 0.0043,
-        "XDC": 0.061, "GRAM": 0.0029, "USDC": 0.9998, "USDT": 1.0002, "USDS": 0.9997, "USDX": 0.9961, "LEO": 9.1, "WIF": 0.84,
+        "XDC": 0.061, "GRAM": 3.1, "USDC": 0.9998, "USDT": 1.0002, "USDS": 0.9997, "USDX": 0.9961, "LEO": 9.1, "WIF": 0.84,
         "BONK": 0.0000212, "JUP": 0.46, "ETHFI": 1.12, "ENA": 0.34, "PYTH": 0.118, "HNT": 2.7, "PEPE": 0.0000112, "QNT": 104.0,
         "S": 0.33, "ONDO": 0.79, "TAO": 352.0, "FET": 0.66, "RENDER": 3.6, "NOT": 0.0019, "RUNE": 1.45, "TRUMP": 9.3,
         "PENGU": 0.0151, "HYPE": 38.2, "PAXG": 3350.0, "BERA": 2.1, "PUMP": 0.0037, "XPL": 0.41, "MON": 0.029, "NIGHT": 0.052,
