@@ -8,7 +8,9 @@ from pathlib import Path
 from aiohttp import web
 
 _ROOT = Path(__file__).parent
-_KINDS = (".html", ".css", ".js", ".svg")
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+"""Told here, as a browser runs no script of another type, and the system's own table of types may be wrong."""
+
 FILES = {path.relative_to(_ROOT).as_posix(): path for path in sorted(_ROOT.rglob("*")) if path.suffix in _KINDS}
 """Name to path. Only these are served, so that no name can lead elsewhere."""
 
@@ -29,11 +31,15 @@ def routes() -> list[web.RouteDef]:
 
 
 async def _index(_: web.Request) -> web.FileResponse:
-    return web.FileResponse(FILES["index.html"], headers=HEADERS)
+    return _response(FILES["index.html"])
 
 
 async def _file(request: web.Request) -> web.FileResponse:
     path = FILES.get(request.match_info["name"])
     if path is None:
         raise web.HTTPNotFound
-    return web.FileResponse(path, headers=HEADERS)
+    return _response(path)
+
+
+def _response(path: Path) -> web.FileResponse:
+    return web.FileResponse(path, headers={**HEADERS, "Content-Type": f"{_KINDS[path.suffix]}; charset=utf-8"})

@@ -12,7 +12,7 @@ const FEEDS = [
   { title: "Spread bps", text: (row) => bps(row.spread_bps), kind: "number" },
   { title: "Confidence", text: (row) => number(row.confidence, 2), kind: "number", minor: true },
   { title: "Used", text: (row) => number(row.used), kind: "number" },
-  { title: "Refused", text: (row) => number(row.refused), kind: "number", state: (row) => (row.refused ? "warn" : "") },
+  { title: "Refused", text: (row) => number(row.refused), kind: "number" },
 ];
 const SOURCES = [
   { title: "Source", text: (row) => `${row.exchange} ${row.symbol}` },

@@ -54,7 +54,7 @@ class Chart {
     const { createChart, CandlestickSeries, HistogramSeries } = LightweightCharts;
     this.chart = createChart(node, { autoSize: true, timeScale: { timeVisible: true, secondsVisible: false, rightOffset: 2 } });
     this.series = this.chart.addSeries(CandlestickSeries, {});
-    this.volume = this.chart.addSeries(HistogramSeries, { priceScaleId: "", priceFormat: { type: "volume" }, priceLineVisible: false });
+    this.volume = this.chart.addSeries(HistogramSeries, { priceScaleId: "", priceFormat: { type: "volume" }, priceLineVisible: false, lastValueVisible: false });
     this.volume.priceScale().applyOptions({ scaleMargins: { top: 0.82, bottom: 0 } });
     this.series.priceScale().applyOptions({ scaleMargins: { top: 0.08, bottom: 0.22 } });
     this.chart.subscribeCrosshairMove(({ time }) => this.#tell(this.#candles.get(time) ?? this.#last));
@@ -98,6 +98,7 @@ class Chart {
     });
     this.series.applyOptions({
       upColor: colour("panel"), borderUpColor: up, wickUpColor: up, downColor: down, borderDownColor: down, wickDownColor: down,
+      priceLineColor: colour("muted"),
     });
     this.#bars([...this.#candles.values()]);
   }

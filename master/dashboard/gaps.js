@@ -16,24 +16,18 @@ const HOURS = [
   { title: "Market", text: (row) => `${row.exchange} ${row.symbol}` },
   { title: "Channel", text: (row) => row.channel, minor: true },
   { title: "Events", text: (row) => number(row.events), kind: "number", minor: true },
-  { title: "Holes", text: (row) => number(row.holes), kind: "number" },
+  { title: "Holes", text: (row) => number(row.holes), kind: "number", minor: true },
   { title: "Filled", text: (row) => number(row.repaired), kind: "number", minor: true },
-  { title: "Missing", text: missing, kind: "number" },
-  {
-    title: "Complete",
-    text: (row) => percent(row.complete),
-    kind: "number",
-    share: (row) => row.complete,
-    state: (row) => (row.complete < 1 || row.missing_ids ? "warn" : ""),
-  },
+  { title: "Missing", text: missing, kind: "number", state: (row) => (row.missing_ids ? "warn" : "") },
+  { title: "Complete", text: (row) => percent(row.complete), kind: "number", state: (row) => (row.complete < 1 ? "warn" : "") },
 ];
 const GAPS = [
   { title: "Told UTC", text: (row) => moment(row.received) },
-  { title: "Market", text: (row) => [row.exchange || "all exchanges", row.symbol ?? "all markets"].join(" ") },
+  { title: "Market", text: (row) => [row.exchange, row.symbol ?? "all markets"].filter(Boolean).join(" ") },
   { title: "Channel", text: (row) => row.channel, minor: true },
   { title: "Reason", text: (row) => row.reason.replaceAll("_", " "), kind: "reason" },
   { title: "Lasted", text: lasted, kind: "number" },
-  { title: "Numbers", text: numbers, kind: "number", minor: true },
+  { title: "Numbers", text: numbers, kind: "number reason", minor: true },
 ];
 
 export function completeness(master) {

@@ -16,12 +16,12 @@ const COLUMNS = [
   { title: "Markets", text: (row) => number(row.symbols), kind: "number", minor: true },
   { title: "Books", text: (row) => number(row.books), kind: "number", minor: true },
   {
-    title: "Recovering",
+    title: "Recov\u00ADering",
     text: (row) => number(row.books_recovering),
     kind: "number",
     state: (row) => (row.books_recovering ? "warn" : ""),
   },
-  { title: "Gaps", text: (row) => number(row.gaps), kind: "number", state: (row) => (row.gaps ? "warn" : "") },
+  { title: "Gaps", text: (row) => number(row.gaps), kind: "number" },
 ];
 
 export function status(master) {

@@ -99,4 +99,4 @@ export class Table {
 
 const classes = ({ kind, minor, share }) => [kind, minor && "minor", share && "bar"].filter(Boolean).join(" ") || undefined;
 
-const heading = (column) => element("th", { scope: "col", class: classes({ ...column, share: null }) }, column.title);
+const heading = ({ title, kind, minor }) => element("th", { scope: "col", class: classes({ kind: kind?.startsWith("number") && "number", minor }) }, title);

@@ -216,7 +216,9 @@ async def book(request: web.Request) -> web.Response:
     tick = mid / 200_000
 
     def side(sign: int) -> list[tuple[str, str]]:
-        return [(f"{mid + sign * tick * (n + 1):.{digits}f}", f"{2.5 + 2.4 * wave(exchange, sign, n):.5f}") for n in range(depth)]
+        return [
+            (f"{mid + sign * tick * (n + 1):.{digits}f}", f"{2.5 + 2.4 * wave(exchange, sign, n):.5f}") for n in range(depth)
+        ]
 
     state = _state(exchange, symbol)
     body = {"exchange": exchange, "symbol": symbol, "timestamp": now(), "received": now(), "age": 0.3, "state": state}
@@ -236,7 +238,9 @@ def _candle(exchange: str, symbol: str, interval: str, start: int, width: int) -
     mid, digits = MIDS[symbol], 9 if MIDS[symbol] < 0.1 else 5 if MIDS[symbol] < 10 else 1
 
     def at(moment: float) -> float:
-        return mid * (1 + 0.004 * sin(moment / width / 23e0) + 0.0015 * sin(moment / width * 1.7) + 0.001 * sin(moment / width / 5))
+        return mid * (
+            1 + 0.004 * sin(moment / width / 23e0) + 0.0015 * sin(moment / width * 1.7) + 0.001 * sin(moment / width / 5)
+        )
 
     end = min(start + width, now())
     first, last = at(start), at(end)
@@ -271,7 +275,14 @@ async def gaps(request: web.Request) -> web.Response:
     for index in range(40):
         exchange, symbol, channel, reason, first, last, lasting = reasons[index % len(reasons)]
         received = told - (40 - index) * 20 * 60_000_000
-        row = {"type": "gap", "exchange": exchange, "symbol": symbol, "timestamp": None, "received": received, "channel": channel}
+        row = {
+            "type": "gap",
+            "exchange": exchange,
+            "symbol": symbol,
+            "timestamp": None,
+            "received": received,
+            "channel": channel,
+        }
         row |= {"reason": reason, "first_missing": first, "last_missing": last, "since": received - 5_000_000}
         until = None if lasting is None else received - 5_000_000 + lasting * 1_000_000
         rows.append({**row, "until": until, "position": (7 << 32) + index + 1})
