@@ -1,4 +1,4 @@
-"""The page at `/`: its files, and the headers they are served with. No key is needed to see it; it asks for one where data needs one.
+"""The page at `/`: its files, and the headers they are served with. Who asks for them needs no key; who asks for data may.
 
 `/` is `index.html`, and `/dashboard/NAME` each other file of the page. There is nothing to build.
 """

@@ -98,7 +98,7 @@ class Chart {
     });
     this.series.applyOptions({
       upColor: colour("panel"), borderUpColor: up, wickUpColor: up, downColor: down, borderDownColor: down, wickDownColor: down,
-      priceLineColor: colour("muted"),
+      priceLineColor: colour("ink"),
     });
     this.#bars([...this.#candles.values()]);
   }

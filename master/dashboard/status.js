@@ -1,6 +1,6 @@
 // What the master says of itself: the head of the page, the exchanges, and the banner while nothing is heard.
 
-import { Poll } from "./api.js";
+import { Poll, Problem } from "./api.js";
 import { byId, mark, Panel, write } from "./dom.js";
 import { clock, milliseconds, number, rate, seconds } from "./format.js";
 import { selection } from "./selection.js";
@@ -49,9 +49,13 @@ export function status(master) {
       panel.current();
     },
     failed(error) {
-      const shown = heard === null ? "Nothing was heard yet." : `What is shown is from ${clock(heard)} UTC.`;
-      alarm("unreachable", `Cannot reach the master at ${location.host}. ${error.message} ${shown} Trying again.`);
       panel.failed(error);
+      write(byId("state"), "unknown");
+      mark(byId("state"), "state", "");
+      if (error.status === 401) return; // the dialog says so
+      const what = error instanceof Problem ? "The master does not tell its state" : `Cannot reach the master at ${location.host}`;
+      const shown = heard === null ? "Nothing was heard yet." : `What is shown is from ${clock(heard)} UTC.`;
+      alarm("unreachable", `${what}. ${error.message} ${shown} Trying again.`);
     },
   });
 }

@@ -37,7 +37,7 @@ def problem(status: int, title: str, detail: str, change: str) -> web.Response:
 
 
 class Stub:
-    """Runs in a thread of its own. `key` is asked for where it is set; `stop` and `start` again on the same port is an outage."""
+    """Runs in a thread of its own. `key` is asked for where it is set; `stop` and `start` again is an outage."""
 
     def __init__(self, port: int = 0) -> None:
         self.port = port
@@ -271,11 +271,11 @@ async def gaps(request: web.Request) -> web.Response:
         ("kraken", "ETH/USDT", "trades", "backfilled", "81236401", "81236417", 2),
         ("", None, "delivery", "spool_overflow", None, None, 31),
     )
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index in range(40):
         exchange, symbol, channel, reason, first, last, lasting = reasons[index % len(reasons)]
         received = told - (40 - index) * 20 * 60_000_000
-        row = {
+        row: dict[str, Any] = {
             "type": "gap",
             "exchange": exchange,
             "symbol": symbol,
@@ -291,13 +291,19 @@ async def gaps(request: web.Request) -> web.Response:
 
 
 async def completeness(request: web.Request) -> web.Response:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for start in range(int(request.query["since"]) // HOUR * HOUR, now(), HOUR):
         for index, exchange in enumerate(VENUES):
             for symbol in ("BTC/USDT", "ETH/USDT"):
                 lost = index == 3 and start // HOUR % 3 == 0
                 missing = 94.2 if lost else 0.0
-                row = {"exchange": exchange, "symbol": symbol, "channel": "trades", "hour": start, "events": 81_233}
+                row: dict[str, Any] = {
+                    "exchange": exchange,
+                    "symbol": symbol,
+                    "channel": "trades",
+                    "hour": start,
+                    "events": 81_233,
+                }
                 ids = 17 if exchange == "kraken" and symbol == "ETH/USDT" and start // HOUR % 2 else 0
                 row |= {"holes": int(lost or ids > 0), "missing_seconds": missing, "missing_ids": ids, "repaired": 0}
                 rows.append({**row, "complete": round(1 - missing / 3600, 9)})

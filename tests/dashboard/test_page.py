@@ -175,6 +175,8 @@ def test_all_of_it_is_used_by_keyboard(opened: Open) -> None:
     expect(page.get_by_role("region", name="Table of prices")).to_be_focused()
     page.keyboard.press("Tab")
     feed = page.get_by_role("region", name="Table of prices").get_by_role("button")
+    expect(feed.nth(FEEDS.index("FLR"))).to_be_focused()  # where the table was left
+    page.keyboard.press("Home")
     expect(feed.first).to_be_focused()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
@@ -201,7 +203,8 @@ def test_all_of_it_is_used_by_keyboard(opened: Open) -> None:
 CONTRAST = """selectors => selectors.map(selector => {
   const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
   const light = colour => numbers(colour).slice(0, 3).map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const node = document.querySelector(selector);
   let ground = node;
   while ((numbers(getComputedStyle(ground).backgroundColor)[3] ?? 1) < 1) ground = ground.parentElement;
@@ -248,6 +251,7 @@ def test_a_key_is_asked_for_kept_by_the_tab_and_sent(opened: Open, stub: Stub, c
     page = opened()
     field = page.get_by_label("Key of a consumer")
     expect(field).to_be_focused()
+    expect(page.get_by_role("alert")).to_have_count(0)  # a master that asks is there
     page.screenshot(path=shots / "key.png")
     field.fill("wrong")
     page.keyboard.press("Enter")
@@ -272,6 +276,7 @@ def test_an_outage_is_told_and_what_is_old_is_marked_until_it_ends(
     stub.stop()
     expect(page.get_by_role("alert")).to_contain_text("Cannot reach the master")
     expect(page.get_by_role("alert")).to_contain_text(re.compile(r"What is shown is from \d\d:\d\d:\d\d UTC"))
+    expect(page.locator("#state")).to_have_text("unknown")
     expect(page.locator("#ladder-state")).to_have_text("absent")
     assert ladder(page, "bids") == []  # an old book is no book
     expect(page.locator("#exchanges[data-stale]")).to_be_visible()
