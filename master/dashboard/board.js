@@ -46,7 +46,7 @@ export function board(master) {
   };
   const open = () => {
     detail.clear();
-    table.detail(selection.get("feed"), selection.get("feed") && detail.node);
+    table.detail(selection.get("feed"), selection.get("feed") ? detail.node : null);
     show();
     sources.again();
   };

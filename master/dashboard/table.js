@@ -26,8 +26,8 @@ export class Table {
   /** Puts `node` below the row of this key, and nothing below others; null for none. */
   detail(key, node) {
     this.#detail?.row.remove();
-    const cell = node && element("td", { colspan: this.columns.length }, node);
-    this.#detail = node && { key, row: element("tr", { class: "detail" }, cell) };
+    const row = node && element("tr", { class: "detail" }, element("td", { colspan: this.columns.length }, node));
+    this.#detail = node && { key, row };
   }
 
   show(rows) {
