@@ -6,10 +6,8 @@ import { hour, moment, number, percent, seconds } from "./format.js";
 import { selection } from "./selection.js";
 import { Table } from "./table.js";
 
-const DAY = 86_400e6; // microseconds
-const HOUR = 3600e6;
+const HOUR = 3600e6; // microseconds
 const SHOWN = 200; // rows; more are not read by anybody
-const KEPT = 1000; // gaps
 
 const HOURS = [
   { title: "Hour UTC", text: (row) => hour(row.hour) },
@@ -65,31 +63,25 @@ export function completeness(master) {
 export function gaps(master) {
   const panel = new Panel("gaps");
   const table = new Table(byId("gaps-table"), GAPS, { key: (row) => row.position, empty: "No gap was told that fits the filter." });
-  let known = new Map();
+  let rows = [];
   const show = () => {
     const fits = matcher(byId("gaps-filter"));
-    const fitting = [...known.values()].filter((row) => fits(row.exchange, row.symbol ?? "", row.channel, row.reason));
-    table.show(fitting.sort((a, b) => b.position - a.position).slice(0, SHOWN));
+    const fitting = rows.filter((row) => fits(row.exchange, row.symbol ?? "", row.channel, row.reason));
+    table.show(fitting.sort((a, b) => b.position - a.position));
   };
   selection.bind(byId("gaps-filter"), "gaps");
   selection.on(["gaps"], show);
-  let [start, cursor] = [Date.now() * 1000 - DAY, null];
 
-  const poll = new Poll(master, {
+  return new Poll(master, {
     every: 15,
-    path: () => query("/v1/gaps", { start, limit: KEPT, cursor }),
+    path: () => query("/v1/gaps", { limit: SHOWN }), // without a beginning: the newest
     show(answer) {
-      for (const row of answer.rows) known.set(row.position, row);
-      known = new Map([...known].sort(([a], [b]) => a - b).slice(-KEPT));
+      rows = answer.rows;
       show();
       panel.current();
-      cursor = answer.cursor;
-      if (cursor) poll.again();
-      else start = Math.max(start, ...[...known.values()].map((row) => row.received));
     },
     failed: (error) => panel.failed(error),
   });
-  return poll;
 }
 
 function missing({ missing_seconds: time, missing_ids: ids }) {

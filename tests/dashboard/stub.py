@@ -286,8 +286,7 @@ async def gaps(request: web.Request) -> web.Response:
         row |= {"reason": reason, "first_missing": first, "last_missing": last, "since": received - 5_000_000}
         until = None if lasting is None else received - 5_000_000 + lasting * 1_000_000
         rows.append({**row, "until": until, "position": (7 << 32) + index + 1})
-    start = int(request.query["start"])
-    return web.json_response({"rows": [row for row in rows if row["received"] >= start], "cursor": None})
+    return web.json_response({"rows": rows[-int(request.query["limit"]) :], "cursor": None})
 
 
 async def completeness(request: web.Request) -> web.Response:
