@@ -9,7 +9,7 @@ from msgspec import Struct
 from adapters.events import Book, BookDelta, Event, Gap, Ticker, Trade
 from master.books import LiveBook
 from master.log import logger
-from master.volumes import AHEAD, Ring, Volumes, time_of
+from master.volumes import Ring, Volumes, time_of
 from master.window import TradeWindow
 
 log = logger("market")
@@ -37,17 +37,31 @@ class Best(Struct, gc=False):
 class Source:
     """One exchange's market of one symbol, as far as its newest events tell."""
 
-    __slots__ = ("exchange", "live", "symbol", "ticker", "trade", "volume", "window")
+    __slots__ = ("exchange", "live", "symbol", "ticker", "trade", "traded", "volume", "window")
 
     def __init__(self, exchange: str, symbol: str, span: int, volume: Ring) -> None:
         self.exchange = exchange
         self.symbol = symbol
         self.trade: Trade | None = None
         """The newest by the venue's time."""
+        self.traded = 0
+        """And that time, as volumes.time_of tells it."""
         self.ticker: Ticker | None = None
         self.live = LiveBook()
         self.window = TradeWindow(span)
         self.volume = volume
+
+    def take(self, trade: Trade) -> None:
+        """One more trade, in any order. Raises ValueError where price or amount is no number."""
+        price, amount = float(trade.price), float(trade.amount)
+        quote = price * amount
+        if not 0 <= quote < _FAR:
+            raise ValueError(f"no price and amount: {trade.price[:40]!r}, {trade.amount[:40]!r}")
+        time = time_of(trade)
+        self.window.add(time, price, amount)
+        self.volume.add(time, quote)
+        if time >= self.traded:
+            self.trade, self.traded = trade, time
 
     @property
     def is_recovering(self) -> bool:
@@ -110,7 +124,7 @@ class Source:
                 "timestamp": trade.timestamp,
                 "received": trade.received,
                 "id": trade.id,
-                "age": _age(now, time_of(trade)),
+                "age": _age(now, self.traded),
             },
             "best": best
             and {
@@ -168,12 +182,12 @@ class Market:
 
     def source(self, exchange: str, symbol: str) -> Source:
         """This source, which begins to be one."""
-        of_symbol = self.symbols.setdefault(symbol, {})
-        source = of_symbol.get(exchange)
-        if source is None:
-            volume = self.volumes.ring(exchange, symbol)
-            source = of_symbol[exchange] = Source(exchange, symbol, self.window_seconds * 1_000_000, volume)
-        return source
+        try:
+            return self.symbols[symbol][exchange]
+        except KeyError:
+            source = Source(exchange, symbol, self.window_seconds * 1_000_000, self.volumes.ring(exchange, symbol))
+            self.symbols.setdefault(symbol, {})[exchange] = source
+            return source
 
     def sources(self, symbol: str | None = None, exchange: str | None = None) -> Iterator[Source]:
         """All of them, or those of one symbol, one exchange, or both."""
@@ -188,35 +202,21 @@ class Market:
         """Events of one batch, the first at this position."""
         is_news = position > self.position
         self.position = max(self.position, position + len(events) - 1)
+        symbols = self.symbols
         for event in events:
             try:
                 if type(event) is Trade:
-                    self._trade(event)
+                    try:
+                        source = symbols[event.symbol][event.exchange]
+                    except KeyError:
+                        source = self.source(event.exchange, event.symbol)
+                    source.take(event)
                 elif is_news:
-                    self._view(event)
+                    self._take_view(event)
             except ValueError:
                 self._refuse(event)
 
-    def _trade(self, trade: Trade) -> None:
-        price, amount = float(trade.price), float(trade.amount)
-        quote = price * amount
-        if not 0 <= quote < _FAR:
-            raise ValueError(trade.price)
-        try:
-            source = self.symbols[trade.symbol][trade.exchange]
-        except KeyError:
-            source = self.source(trade.exchange, trade.symbol)
-        received = trade.received
-        time = trade.timestamp or received
-        if time > received + AHEAD:
-            time = received  # as time_of has it, without a call for each trade
-        source.window.add(time, price, amount)
-        source.volume.add(time, quote)
-        last = source.trade
-        if last is None or time >= time_of(last):
-            source.trade = trade
-
-    def _view(self, event: Event) -> None:
+    def _take_view(self, event: Event) -> None:
         """Anything but a trade."""
         kind = type(event)
         if kind is Book:
@@ -224,17 +224,17 @@ class Market:
         elif kind is BookDelta:
             self.source(event.exchange, event.symbol or "").live.change(event)  # type: ignore[arg-type]
         elif kind is Ticker:
-            self._ticker(event)  # type: ignore[arg-type]
+            self._take_ticker(event)  # type: ignore[arg-type]
         elif kind is Gap:
-            self._gap(event)  # type: ignore[arg-type]
+            self._take_gap(event)  # type: ignore[arg-type]
 
-    def _ticker(self, ticker: Ticker) -> None:
+    def _take_ticker(self, ticker: Ticker) -> None:
         for price in (ticker.bid, ticker.ask):
             if price is not None and not 0 <= float(price) < _FAR:
                 raise ValueError(price)
         self.source(ticker.exchange, ticker.symbol).ticker = ticker
 
-    def _gap(self, gap: Gap) -> None:
+    def _take_gap(self, gap: Gap) -> None:
         """Books that something is missing of: one, those of an exchange, or any where nobody knows whose events are gone."""
         if gap.channel == "orderbooks":
             for source in self.sources(gap.symbol, gap.exchange):

@@ -21,26 +21,32 @@ def time_of(trade: Trade) -> int:
 class Ring:
     """One market: a slot for each second of the hour that ends with its newest trade, used again as time passes."""
 
-    __slots__ = ("_newest", "_slots")
+    __slots__ = ("_current", "_newest", "_slots")
 
     def __init__(self) -> None:
-        self._slots = array("d", bytes(8 * SLOTS))
+        self._slots = _empty()
         self._newest = 0
+        self._current = 0.0  # of the newest second, which goes into its slot when it is over or looked at
 
     def add(self, time: int, volume: float) -> None:
         """Volume of a trade of this time (microseconds). A late one lands in its slot, one of before the hour nowhere."""
         second = time // SECOND
-        if second != self._newest:
-            if second > self._newest:
-                self._forget(second)
-            elif second <= self._newest - SLOTS:
-                return
-        self._slots[second % SLOTS] += volume
+        if second == self._newest:
+            self._current += volume
+        elif second > self._newest:
+            self._turn(second)
+            self._current = volume
+        elif second > self._newest - SLOTS:
+            self._slots[second % SLOTS] += volume
 
-    def _forget(self, newest: int) -> None:
+    def _turn(self, newest: int) -> None:
         """Time has passed: what the slots up to `newest` held is over an hour old."""
-        for second in range(max(self._newest, newest - SLOTS) + 1, newest + 1):
-            self._slots[second % SLOTS] = 0.0
+        self._slots[self._newest % SLOTS] = self._current
+        if newest - self._newest < SLOTS:
+            for second in range(self._newest + 1, newest + 1):
+                self._slots[second % SLOTS] = 0.0
+        else:
+            self._slots = _empty()
         self._newest = newest
 
     def window(self, now: int, seconds: int) -> float:
@@ -50,10 +56,15 @@ class Ring:
         start = max(second - seconds, self._newest - SLOTS + 1)
         if start >= end:
             return 0.0
+        self._slots[self._newest % SLOTS] = self._current
         first, last = start % SLOTS, (end - 1) % SLOTS
         if first <= last:
             return sum(self._slots[first : last + 1])
         return sum(self._slots[first:]) + sum(self._slots[: last + 1])
+
+
+def _empty() -> "array[float]":
+    return array("d", bytes(8 * SLOTS))
 
 
 class Volumes:
