@@ -1,9 +1,9 @@
 """Candles as trades come in, also late and back-filled ones. Pure: no clock, no sockets.
 
-Of each exchange and symbol there are bars of a second for the last minutes, of a minute for the last hours and of an hour for the
-last days; an older second becomes part of its minute, an older minute of its hour. A trade changes one bar. Every other interval,
-and the consolidated candle of a symbol over all exchanges, is put together when somebody looks, so that nobody pays for what
-nobody watches. Bars are joined by the order (venue time, position) of their trades: in which order these came makes no difference.
+Of each exchange and symbol there are bars of a second for the last minutes, of a minute for the last hours and of an hour for
+the last days; an older second becomes part of its minute, an older minute of its hour. A trade changes one bar. Every other
+interval, and the consolidated candle of a symbol over all exchanges, is put together when somebody looks, so that nobody pays for
+what nobody watches. Bars are joined by the order (venue time, position) of their trades: in which order they came is no matter.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,9 +21,10 @@ INTERVALS = {"1s": SECOND, "1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "
 
 _LEVELS = ((SECOND, 2 * MINUTE, MINUTE), (MINUTE, 2 * HOUR, HOUR), (HOUR, 2 * DAY, DAY))
 """Size of the bars, for how long at least they are kept, and the span that is given up at once."""
+_SIZES = tuple(size for size, _, _ in _LEVELS)
 
 SQL = """
-SELECT exchange, symbol, time - time % $size AS start,
+SELECT $size::BIGINT AS size, exchange, symbol, time - time % $size AS start,
        arg_min({time: time, position: position, price: price_text}, (time, position)) AS opens,
        arg_max({time: time, position: position, price: price_text}, (time, position)) AS closes,
        max({price: price, text: price_text}) AS high, min({price: price, text: price_text}) AS low,
@@ -34,6 +35,7 @@ WHERE time >= $start AND time < $end AND position <= $position GROUP BY ALL
 """The bars of the lake's trades up to `$position`, to go on from after a start (`Candles.spans`, `Candles.restore`)."""
 
 _exact = Context(prec=100)
+_add = _exact.add  # looked up once: this is for every trade
 
 
 class Bar(Struct, gc=False):
@@ -50,20 +52,34 @@ class Bar(Struct, gc=False):
     trades: int
     received: int
 
+    def add(self, trade: Trade, at: int, position: int) -> None:
+        """Take in one trade."""
+        place, text = (at, position), trade.price
+        if place > self.last:
+            self.last, self.close = place, text
+        elif place < self.first:
+            self.first, self.open = place, text
+        if text != self.high[1] and text != self.low[1]:
+            price = (float(text), text)
+            if price > self.high:
+                self.high = price
+            elif price < self.low:
+                self.low = price
+        self.volume = _add(self.volume, Decimal(trade.amount))
+        self.trades += 1
+        if trade.received > self.received:  # noqa: PLR1730 (max costs four times that)
+            self.received = trade.received
+
     def join(self, other: "Bar") -> None:
         """Take in the trades of another."""
         if other.first < self.first:
             self.first, self.open = other.first, other.open
         if other.last > self.last:
             self.last, self.close = other.last, other.close
-        if other.high > self.high:
-            self.high = other.high
-        if other.low < self.low:
-            self.low = other.low
-        self.volume = _exact.add(self.volume, other.volume)
+        self.high, self.low = max(self.high, other.high), min(self.low, other.low)
+        self.volume = _add(self.volume, other.volume)
         self.trades += other.trades
-        if other.received > self.received:
-            self.received = other.received
+        self.received = max(self.received, other.received)
 
 
 def _bar_of(trade: Trade, at: int, position: int) -> Bar:
@@ -95,19 +111,21 @@ class _Ladder:
         self._folds_at = 0
         self.fold(now)
 
-    def put(self, bar: Bar, at: int) -> None:
+    def add(self, trade: Trade, at: int, position: int) -> None:
         """Into the finest level that still has its time; what is older than all has no place any more."""
-        if bar.received >= self._folds_at:
-            self.fold(bar.received)
-        for (size, _, _), bars, floor in zip(_LEVELS, self.levels, self.floors, strict=True):
-            if at >= floor:
-                start = at - at % size
-                known = bars.get(start)
-                if known is None:
-                    bars[start] = bar
-                else:
-                    known.join(bar)
+        if trade.received >= self._folds_at:
+            self.fold(trade.received)
+        level = 0
+        while at < self.floors[level]:
+            level += 1
+            if level == len(_LEVELS):
                 return
+        start = at - at % _SIZES[level]
+        bar = self.levels[level].get(start)
+        if bar is None:
+            self.levels[level][start] = _bar_of(trade, at, position)
+        else:
+            bar.add(trade, at, position)
 
     def fold(self, now: int) -> None:
         """Make coarser bars of what is older than its level is kept for; due once a minute."""
@@ -118,10 +136,10 @@ class _Ladder:
             for start in [start for start in bars if start < floor]:
                 bar = bars.pop(start)
                 if level + 1 < len(_LEVELS):
-                    self._into(level + 1, start, bar)
+                    self.put(level + 1, start, bar)
 
-    def _into(self, level: int, start: int, bar: Bar) -> None:
-        start -= start % _LEVELS[level][0]
+    def put(self, level: int, start: int, bar: Bar) -> None:
+        start -= start % _SIZES[level]
         known = self.levels[level].setdefault(start, bar)
         if known is not bar:
             known.join(bar)
@@ -186,7 +204,7 @@ class Candles:
         for event in events:
             if type(event) is Trade:
                 at = event.received if event.timestamp is None else event.timestamp
-                self._ladder(event.exchange, event.symbol, event.received).put(_bar_of(event, at, position), at)
+                self._ladder(event.exchange, event.symbol, event.received).add(event, at, position)
                 for watch in self._watches.get(event.symbol, ()):
                     if watch.exchange in ("", event.exchange):
                         watch.note(at)
@@ -233,13 +251,15 @@ class Candles:
         """`$size`, `$start` and `$end` for `SQL`, once for each size of bars that is kept."""
         floors = _floors(now)
         ends = [2**62, *floors]
-        return [{"size": size, "start": start, "end": end} for (size, *_), start, end in zip(_LEVELS, floors, ends, strict=False)]
+        return [
+            {"size": size, "start": start, "end": end} for (size, *_), start, end in zip(_LEVELS, floors, ends, strict=False)
+        ]
 
     def restore(self, rows: Iterable[tuple[Any, ...]], now: int) -> None:
         """Take in the rows of `SQL` for all `spans` of this `now`, before the first event; candles are whole from then on."""
-        for exchange, symbol, start, opens, closes, high, low, volume, trades, received in rows:
+        for size, exchange, symbol, start, opens, closes, high, low, volume, trades, received in rows:
             first, last = (opens["time"], opens["position"]), (closes["time"], closes["position"])
             extremes = ((high["price"], high["text"]), (low["price"], low["text"]))
             bar = Bar(first, opens["price"], last, closes["price"], *extremes, volume, trades, received)
-            self._ladder(exchange, symbol, now).put(bar, last[0])
+            self._ladder(exchange, symbol, now).put(_SIZES.index(size), start, bar)
         self.since = _floors(now)[-1]

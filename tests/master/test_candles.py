@@ -1,4 +1,4 @@
-"""Candles: whatever order trades come in, a candle is what one sees who sorts them all; over any interval, live and restored."""
+"""Candles: in whatever order trades come, a candle is what one sees who sorts them all; in any interval, live and restored."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ def by_hand(interval: str, trades: Iterable[tuple[int, Trade]], exchange: str) -
         at = each.timestamp or each.received
         if exchange in ("", each.exchange):
             buckets[at // size * size].append((at, position, each))
-    found = {}
+    found: dict[int, tuple[str, ...]] = {}
     for start, content in buckets.items():
         of_bucket = [each for _, _, each in sorted(content, key=lambda row: row[:2])]
         prices = [(Decimal(each.price), each.price) for each in of_bucket]
