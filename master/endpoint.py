@@ -72,7 +72,9 @@ class Route(Struct, frozen=True):
 
         async def handle(request: web.Request) -> web.StreamResponse:
             asked = read(self.asked, (*request.match_info.items(), *request.query.items()))
-            answer = await (self.handler(rooms, asked) if body is None else self.handler(rooms, asked, await _body(request, body)))
+            answer = await (
+                self.handler(rooms, asked) if body is None else self.handler(rooms, asked, await _body(request, body))
+            )
             return answer if isinstance(answer, web.StreamResponse) else as_json(answer)
 
         return web.route(self.method, self.path, handle)

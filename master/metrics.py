@@ -1,7 +1,8 @@
 """What the master knows of itself, as /health (JSON) and /metrics (Prometheus)."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sized
+from functools import partial
 from time import monotonic, time_ns
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ class Usage(Struct):
     """By route and status."""
     queries: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By table and outcome."""
-    query_seconds: Counter[str] = field(default_factory=Counter)
+    query_seconds: defaultdict[str, float] = field(default_factory=partial(defaultdict, float))
     """By table, of those that were answered."""
     prices: Counter[str] = field(default_factory=Counter)
     """Answers by feed state: "priced", or "absent" where there was no price."""
@@ -61,9 +62,8 @@ class Vitals(Collector):
         """Why nothing can be stored; None while it can."""
         return self._ingest.trouble
 
-    def health(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """`status` is "ok", or "failing" with the trouble that keeps anything from being stored."""
-        now = time_ns() // 1000
         ingest = self._ingest
         return {
             "status": "failing" if ingest.trouble else "ok",
@@ -72,8 +72,16 @@ class Vitals(Collector):
             "stored": ingest.stored,
             "collectors": sorted({session.worker for session in ingest.sessions}),
             "connections": len(ingest.sessions),
-            "refused": dict(ingest.refused),
             "journal": {"bytes": self._journal.bytes_written, "pending": self._journal.pending},
+        }
+
+    def health(self) -> dict[str, Any]:
+        """The same, and what was refused and stored since the start."""
+        now = time_ns() // 1000
+        ingest = self._ingest
+        return {
+            **self.summary(),
+            "refused": dict(ingest.refused),
             "exchanges": {
                 name: {
                     **{kind.lower(): count for kind, count in sorted(tally.rows.items())},

@@ -1,13 +1,14 @@
 """The rooms of the master that the API asks."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
 from master.market import Market
 from master.metrics import Usage, Vitals
 from master.prices import Prices
+from master.pulse import Pulse
 
 Table = Literal["trades", "books", "tickers", "candles", "prices", "gaps", "completeness"]
 Format = Literal["json", "csv", "parquet", "arrow"]
@@ -36,7 +37,12 @@ class Found(Struct):
 
 
 class QuestionError(Exception):
-    """A question that has no answer, whoever is asked: such as one with a cursor that is none."""
+    """A question that has no answer as it is: the field that is wrong, and what to change."""
+
+    def __init__(self, field: str, change: str) -> None:
+        super().__init__(f"{field}: {change}")
+        self.field = field
+        self.change = change
 
 
 class ReaderError(Exception):
@@ -61,11 +67,13 @@ class Reader(Protocol):
         ...
 
 
-class Pulse(Protocol):
-    """How it goes, and how it went these ten minutes."""
+class NoReader:
+    """Until there is one."""
 
-    def status(self, now: int) -> dict[str, Any]: ...
-    def history(self) -> dict[str, Any]: ...
+    is_up = False
+
+    async def ask(self, _: Question) -> Found:
+        raise ReaderError("there is nobody who reads the lake")
 
 
 @dataclass(frozen=True, slots=True)

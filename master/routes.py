@@ -2,13 +2,12 @@
 
 from functools import partial
 from time import monotonic, time_ns
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from master import answers
-from master.candles import INTERVALS
+from master import shapes
 from master.endpoint import JSON, Route, Time, as_json
 from master.http import ApiError
 from master.prices import LONGEST_WINDOW, FeedsRequest, UnknownFeedError
@@ -18,7 +17,7 @@ from master.rooms import BusyError, Format, Found, Question, QuestionError, Read
 MOST_FEEDS = 1000
 """Of one request: while they are priced, nothing else is done."""
 MOST_ROWS_OF_JSON = 10_000
-MOST_ROWS = 100_000
+MOST_ROWS = 1_000_000
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 MEDIA: dict[Format, str] = {
     "json": JSON,
@@ -26,6 +25,9 @@ MEDIA: dict[Format, str] = {
     "parquet": "application/vnd.apache.parquet",
     "arrow": "application/vnd.apache.arrow.stream",
 }
+
+Interval = Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]
+"""Those of candles.INTERVALS, as a type."""
 
 # What may be asked.
 
@@ -55,14 +57,16 @@ class Past(Struct):
     start: Annotated[Time | None, Meta(description=f"received at or after: {_MOMENT}")] = None
     end: Annotated[Time | None, Meta(description=f"received before: {_MOMENT}")] = None
     limit: Annotated[
-        int, Meta(ge=1, le=MOST_ROWS, description=f"rows, 1 to {MOST_ROWS_OF_JSON}; to {MOST_ROWS} where the format is not json")
+        int,
+        Meta(ge=1, le=MOST_ROWS, description=f"rows, 1 to {MOST_ROWS_OF_JSON}; to {MOST_ROWS} where the format is not json"),
     ] = 1000
     cursor: Annotated[str | None, Meta(description="the cursor of the answer before, with the same other parameters")] = None
     format: Annotated[Format, Meta(description=", ".join(MEDIA))] = "json"
 
 
-class PastCandles(Past):
-    interval: Annotated[Literal[*INTERVALS], Meta(description=", ".join(INTERVALS))] = "1m"  # type: ignore[valid-type]
+class PastCandles(Past, kw_only=True):
+    symbol: Annotated[str, Meta(description="a symbol, such as BTC/USD")]
+    interval: Annotated[Interval, Meta(description=", ".join(get_args(Interval)))] = "1m"
 
 
 class Ledger(Struct):
@@ -154,28 +158,17 @@ def _bounded(wanted: FeedsRequest) -> FeedsRequest:
 
 
 async def past(rooms: Rooms, asked: Past, *, table: Table) -> web.Response:
-    if asked.format == "json" and asked.limit > MOST_ROWS_OF_JSON:
-        raise ApiError(400, f"limit: {asked.limit} rows of JSON", f"limit: at most {MOST_ROWS_OF_JSON}, or another format")
-    question = Question(
-        *(table, asked.exchange, asked.symbol, *_span("start", asked.start, "end", asked.end)),
-        *(asked.limit, asked.cursor, asked.interval if isinstance(asked, PastCandles) else None, asked.format),
-    )
-    found = await _ask(rooms, question)
+    interval = asked.interval if isinstance(asked, PastCandles) else None
+    span = (asked.exchange, asked.symbol, asked.start, asked.end)
+    found = await _ask(rooms, Question(table, *span, asked.limit, asked.cursor, interval, asked.format))
     headers = {} if found.cursor is None else {"X-Next-Cursor": found.cursor}
     return web.Response(body=found.body, content_type=MEDIA[asked.format], headers=headers)
 
 
 async def completeness(rooms: Rooms, asked: Ledger) -> web.Response:
-    start, end = _span("since", asked.since, "until", asked.until)
-    found = await _ask(rooms, Question("completeness", asked.exchange, asked.symbol, start, end, MOST_ROWS_OF_JSON))
+    span = (asked.exchange, asked.symbol, asked.since, asked.until)
+    found = await _ask(rooms, Question("completeness", *span, MOST_ROWS_OF_JSON))
     return web.Response(body=found.body, content_type=JSON)
-
-
-def _span(first: str, start: int | None, last: str, end: int | None) -> tuple[int | None, int | None]:
-    """Raises ApiError."""
-    if start is not None and end is not None and start >= end:
-        raise ApiError(400, f"{first}: not before {last}", f"{first}: a time before {last}")
-    return start, end
 
 
 async def _ask(rooms: Rooms, question: Question) -> Found:
@@ -185,7 +178,7 @@ async def _ask(rooms: Rooms, question: Question) -> Found:
         found = await rooms.reader.ask(question)
     except QuestionError as error:
         usage.queries[question.table, "refused"] += 1
-        raise ApiError(400, str(error), "ask without it, or as docs/api.md says") from error
+        raise ApiError(400, f"{error.field} is not as it can be", f"{error.field}: {error.change}") from error
     except ReaderError as error:
         outcome, status, change = next(said for kind, said in _UNANSWERED.items() if isinstance(error, kind))
         usage.queries[question.table, outcome] += 1
@@ -205,7 +198,9 @@ _UNANSWERED = {
 
 
 async def status(rooms: Rooms, _: Struct) -> Any:
-    return rooms.pulse.status(_now())
+    now, pulse = _now(), rooms.pulse
+    vitals = rooms.vitals.summary()
+    return {"time": now, **vitals, "events_per_second": pulse.events_per_second, "exchanges": pulse.exchanges(now)}
 
 
 async def status_history(rooms: Rooms, _: Struct) -> Any:
@@ -218,7 +213,7 @@ async def health(rooms: Rooms, _: Struct) -> web.Response:
 
 
 async def alive(_: Rooms, __: Struct) -> Any:
-    return answers.Alive()
+    return shapes.Alive()
 
 
 async def ready(rooms: Rooms, _: Struct) -> Any:
@@ -226,7 +221,7 @@ async def ready(rooms: Rooms, _: Struct) -> Any:
         raise ApiError(503, f"nothing can be stored: {rooms.vitals.trouble}", "make room on the disk of server.data")
     if not rooms.reader.is_up:
         raise ApiError(503, "the process that answers questions is down", "wait; it is started again by itself")
-    return answers.Alive()
+    return shapes.Alive()
 
 
 async def metrics(rooms: Rooms, _: Struct) -> web.Response:
@@ -247,31 +242,31 @@ def _past(table: Table, summary: str, answer: type[Struct], asked: type[Past] = 
 
 
 ROUTES = (
-    Route("GET", "/v1/market", market, "Each market as it is now: last trade, best prices, book", answers.MarketReport, Sources),
-    Route("GET", "/v1/market/book", book, "One order book as it is now", answers.Ladder, OneBook, errors=(404, 409)),
-    Route("GET", "/v1/feeds", feeds, "The price feeds there are", answers.Feeds),
+    Route("GET", "/v1/market", market, "Each market now: last trade, best prices, book", shapes.MarketReport, Sources),
+    Route("GET", "/v1/market/book", book, "One order book as it is now", shapes.Ladder, OneBook, errors=(404, 409)),
+    Route("GET", "/v1/feeds", feeds, "The price feeds there are", shapes.Feeds),
     Route("GET", "/v1/price", price, "The price of a feed, and what it is made of", Answer, OneFeed, errors=(404,)),
-    Route("GET", "/v1/prices/live", live_prices, "The prices of all feeds", answers.LivePrices),
-    _past("trades", "Trades as they were received", answers.Trades),
-    _past("books", "Views of order books", answers.Books),
-    _past("tickers", "Tickers", answers.Tickers),
-    _past("candles", "Candles, of one exchange or, without one, of all together", answers.Candles, PastCandles),
-    _past("prices", "Prices of feeds, one each second", answers.PriceRows),
-    _past("gaps", "What is missing, and why", answers.Gaps),
+    Route("GET", "/v1/prices/live", live_prices, "The prices of all feeds", shapes.LivePrices),
+    _past("trades", "Trades as they were received", shapes.Trades),
+    _past("books", "Views of order books", shapes.Books),
+    _past("tickers", "Tickers", shapes.Tickers),
+    _past("candles", "Candles, of one exchange or, without one, of all together", shapes.Candles, PastCandles),
+    _past("prices", "Prices of feeds, one each second", shapes.PriceRows),
+    _past("gaps", "What is missing, and why", shapes.Gaps),
     Route(
-        *("GET", "/v1/completeness", completeness, "How complete the data is, hour by hour", answers.Completeness, Ledger),
+        *("GET", "/v1/completeness", completeness, "How complete the data is, hour by hour", shapes.Completeness, Ledger),
         errors=_OF_READER,
     ),
-    Route("GET", "/v1/status", status, "How it goes, by exchange", answers.Status),
-    Route("GET", "/v1/status/history", status_history, "How it went these ten minutes", answers.StatusHistory),
+    Route("GET", "/v1/status", status, "How it goes, by exchange", shapes.Status),
+    Route("GET", "/v1/status/history", status_history, "How it went these ten minutes", shapes.StatusHistory),
     Route(
         *("POST", "/feed-values/{votingRoundId}", round_values, "FTSO: values for a voting round"),
-        *(answers.RoundValues, Round, FeedsRequest),
+        *(shapes.RoundValues, Round, FeedsRequest),
     ),
-    Route("POST", "/feed-values/", feed_values, "FTSO: values now", answers.FeedValues, body=FeedsRequest),
-    Route("POST", "/volumes/", volumes, "FTSO: USD traded lately, by exchange", answers.Volumes, Window, FeedsRequest),
-    Route("GET", "/health", health, "What the master knows of itself; 503 while it cannot store", answers.Health, failing=True),
-    Route("GET", "/health/live", alive, "Whether the process runs", answers.Alive),
-    Route("GET", "/health/ready", ready, "Whether it can store and answer", answers.Alive, errors=(503,)),
+    Route("POST", "/feed-values/", feed_values, "FTSO: values now", shapes.FeedValues, body=FeedsRequest),
+    Route("POST", "/volumes/", volumes, "FTSO: USD traded lately, by exchange", shapes.Volumes, Window, FeedsRequest),
+    Route("GET", "/health", health, "What the master knows of itself; 503 while it cannot store", shapes.Health, failing=True),
+    Route("GET", "/health/live", alive, "Whether the process runs", shapes.Alive),
+    Route("GET", "/health/ready", ready, "Whether it can store and answer", shapes.Alive, errors=(503,)),
     Route("GET", "/metrics", metrics, "The same for Prometheus", media=("text/plain",)),
 )

@@ -203,7 +203,7 @@ class Health(Struct):
 
 
 class ExchangeStatus(Struct):
-    """`lag_ms`: median from received to durable. `gaps`: since the start."""
+    """Rates and lag are of the last second; `lag_ms` is the median from received to durable. `gaps`: since the start."""
 
     exchange: str
     state: Literal["ok", "quiet", "silent"]
@@ -224,8 +224,9 @@ class Status(Struct):
     status: Literal["ok", "failing"]
     trouble: str | None
     collectors: list[str]
-    events_per_second: float
+    connections: int
     journal: JournalFigures
+    events_per_second: float
     exchanges: list[ExchangeStatus]
 
 
