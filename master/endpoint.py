@@ -24,7 +24,8 @@ BODY_WITHIN = 10.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""Of all times that can be written as a date."""
 
 Asked = TypeVar("Asked", bound=Struct)
 
@@ -39,14 +40,12 @@ class Time(int):
     @classmethod
     def of(cls, text: str) -> "Time":
         """Integer microseconds, or ISO-8601, in UTC where it names no other zone. Raises ValueError."""
-        if text.isascii() and text.isdigit() and len(text) <= len(str(_LAST)):
-            micros = int(text)
-        else:
-            moment = datetime.fromisoformat(text)
-            micros = ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
-        if not 0 <= micros <= _LAST:
-            raise ValueError(text)
-        return cls(micros)
+        if text.isascii() and text.isdigit():
+            if len(text) > len(str(LAST)) or int(text) > LAST:
+                raise ValueError(text)
+            return cls(text)
+        moment = datetime.fromisoformat(text)
+        return cls(((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND)
 
 
 class Route(Struct, frozen=True):

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from master.endpoint import JSON, Nothing, Route, Time, accepted, parameters
+from master.endpoint import JSON, LAST, Nothing, Route, Time, accepted, parameters
 from master.http import OPEN, PROBLEM, Problem
 
 _REF = "#/components/schemas/{name}"
-_MOMENT = {"type": "string", "pattern": r"^(\d{1,16}|\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?)$"}
+_MOMENT = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": LAST}, {"type": "string", "format": "date-time"}]}
 _DESCRIPTION = (
     "Prices and amounts are the venue's own text, times microseconds UTC, ages seconds. "
     "Whatever is wrong is told as application/problem+json, with `change`: what to change."

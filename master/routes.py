@@ -33,6 +33,7 @@ Interval = Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]
 
 Exchange = Annotated[str | None, Meta(description="an exchange, such as kraken; left out: all")]
 Symbol = Annotated[str | None, Meta(description="a symbol, such as BTC/USD; left out: all")]
+OneSymbol = Annotated[str, Meta(min_length=1, description="a symbol, such as BTC/USD")]
 _MOMENT = "ISO-8601 such as 2026-01-31T12:00:00Z, or microseconds UTC"
 
 
@@ -42,13 +43,13 @@ class Sources(Struct):
 
 
 class OneBook(Struct):
-    exchange: Annotated[str, Meta(description="an exchange, such as kraken")]
-    symbol: Annotated[str, Meta(description="a symbol, such as BTC/USD")]
+    exchange: Annotated[str, Meta(min_length=1, description="an exchange, such as kraken")]
+    symbol: OneSymbol
     depth: Annotated[int, Meta(ge=1, le=1000, description="levels a side, 1 to 1000")] = 20
 
 
 class OneFeed(Struct):
-    feed: Annotated[str, Meta(description="a feed, such as BTC/USD; GET /v1/feeds lists them")]
+    feed: Annotated[str, Meta(min_length=1, description="a feed, such as BTC/USD; GET /v1/feeds lists them")]
 
 
 class Past(Struct):
@@ -65,7 +66,7 @@ class Past(Struct):
 
 
 class PastCandles(Past, kw_only=True):
-    symbol: Annotated[str, Meta(description="a symbol, such as BTC/USD")]
+    symbol: OneSymbol
     interval: Annotated[Interval, Meta(description=", ".join(get_args(Interval)))] = "1m"
 
 

@@ -3,13 +3,16 @@
 Prices and amounts are the venue's own text, times microseconds UTC, ages seconds.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from adapters.events import Book, Candle, Gap, Levels, Price, Side, Ticker, Trade
+from adapters.events import Book, Candle, Gap, Price, Side, Ticker, Trade
 from master.market import State
 from master.prices import FeedInfo, FeedValue, FeedVolumes, LivePrice
+
+Levels = list[Annotated[list[str], Meta(min_length=2, max_length=2)]]
+"""Pairs of price and amount, best first. Not as tuples: readers of OpenAPI disagree on how those are written."""
 
 # The market as it is now.
 
@@ -37,7 +40,7 @@ class BestPrices(Struct):
 
 
 class BookFigures(Struct):
-    """`levels` a side are known."""
+    """`levels` are known, both sides together."""
 
     levels: int
     received: int
@@ -62,7 +65,7 @@ class MarketReport(Struct):
 
 
 class Ladder(Struct):
-    """A book, best first; a level is price and amount."""
+    """A book to the depth asked for."""
 
     exchange: str
     symbol: str
@@ -108,6 +111,8 @@ class TradeRow(Trade, tag="trade", kw_only=True):
 
 
 class BookRow(Book, tag="book", kw_only=True):
+    bids: Levels  # type: ignore[assignment]
+    asks: Levels  # type: ignore[assignment]
     position: int
 
 

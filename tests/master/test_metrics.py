@@ -7,7 +7,7 @@ from time import time_ns
 
 import aiohttp
 import pytest
-from msgspec import Struct
+from msgspec import Struct, field
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.events import Event, Ticker
@@ -73,7 +73,7 @@ class SimpleConsumers(Struct):
     """Two consumers, and what they were sent."""
 
     clients: tuple[int, ...] = (1, 2)
-    figures: SentFigures = SentFigures()
+    figures: SentFigures = field(default_factory=SentFigures)
 
 
 class TestVitals:
