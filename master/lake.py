@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from shutil import disk_usage
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
@@ -140,7 +140,7 @@ class View:
         return position(self._newest, (1 << POSITION_BITS) - 1) if newest is None else position(newest.number, newest.events)
 
     def parts(self, table: Table) -> list[Part]:
-        """All rows of this table, in no particular order. Raises LakeError."""
+        """All rows of this table, in no particular order. Raises LakeError and OSError."""
         files = [*self.sealed(table)]
         known = self._footers[table]
         self._footers[table] = {path: known.get(path) or _part_of_file(path) for path in files}
@@ -189,7 +189,7 @@ class _Segment:
         self._is_whole = not is_newest
 
     def _goes_on(self, fd: int) -> bool:
-        """Whether what was read last is still there: a write that the disk refused half way is taken back, and others follow."""
+        """Whether what was read last is still there: a write that a disk refuses is taken back, and another follows."""
         return os.pread(fd, len(self._last), self._end - len(self._last)) == self._last
 
     def _take(self, data: bytes, written: int, *, is_newest: bool) -> None:
@@ -201,7 +201,7 @@ class _Segment:
         told, self.events = rows(found, written, self.events)
         for table, data_of_table in told.items():
             _add(self.parts[table], _part_of_rows(data_of_table))
-        self._last = (self._last + data[: found.end])[-HEADER_SIZE:]
+        self._last = data[max(0, found.end - HEADER_SIZE) : found.end] or self._last
         self._end += found.end
 
 
@@ -231,11 +231,11 @@ def _part_of_rows(data: pa.Table) -> Part:
 
 
 def _part_of_file(path: Path) -> Part:
-    """By what its footer says. Raises LakeError."""
+    """By what its footer says. Raises LakeError, and OSError where it is not there any more."""
     try:
         with pq.ParquetFile(path) as file:
             about, names = file.metadata, file.schema_arrow.names
-    except (pa.ArrowException, OSError) as error:
+    except pa.ArrowException as error:
         raise LakeError(f"{path} cannot be read ({error}); move it out of the lake to go on without its rows") from error
     return _part(path, about.num_rows, *(_span(about, names.index(name)) for name in ("received", "timestamp", "position")))
 

@@ -17,7 +17,7 @@ from master.segments import Damage, Scan, position
 TIME = pa.timestamp("us")
 """Microseconds UTC, without a zone in the type, so that SQL on them needs no time-zone data."""
 
-_LEVELS = pa.list_(
+LEVELS = pa.list_(
     pa.struct([("price", pa.float64()), ("amount", pa.float64()), ("price_text", pa.string()), ("amount_text", pa.string())])
 )
 _events = msgspec.json.Decoder(list[Event])
@@ -48,7 +48,7 @@ class Table:
         if name in self.numbers or name in self.floats:
             return pa.float64()
         if name in self.levels:
-            return _LEVELS
+            return LEVELS
         if name in self.integers:
             return pa.int64()
         return pa.bool_() if name in self.flags else pa.string()
@@ -97,7 +97,7 @@ def _level_column(views: list[list[tuple[str, str]]]) -> pa.ListArray:
     prices = pa.array([price for view in views for price, _ in view], pa.string())
     amounts = pa.array([amount for view in views for _, amount in view], pa.string())
     columns = [_doubles(prices), _doubles(amounts), prices, amounts]
-    levels = pa.StructArray.from_arrays(columns, fields=list(_LEVELS.value_type))
+    levels = pa.StructArray.from_arrays(columns, fields=list(LEVELS.value_type))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), levels)
 
 
@@ -148,7 +148,8 @@ def rows(found: Scan, written: int, before: int = 0) -> tuple[dict[Table, pa.Tab
 
 
 def _in_order(found: Scan) -> list[Batch | Damage]:
-    records = [*zip(found.offsets, found.batches, strict=True), *((each.offset, each) for each in found.damage)]
+    records: list[tuple[int, Batch | Damage]] = [*zip(found.offsets, found.batches, strict=True)]
+    records += [(each.offset, each) for each in found.damage]
     return [record for _, record in sorted(records, key=itemgetter(0))]
 
 
