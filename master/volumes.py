@@ -43,7 +43,7 @@ class Ring:
         """Time has passed: what the slots up to `newest` held is over an hour old."""
         self._slots[self._newest % SLOTS] = self._current
         if newest - self._newest < SLOTS:
-            for second in range(self._newest + 1, newest + 1):
+            for second in range(self._newest + 1, newest):
                 self._slots[second % SLOTS] = 0.0
         else:
             self._slots = _empty()

@@ -9,6 +9,7 @@ MOST = 50_000
 
 _RECORD = Struct("<qdd")  # 24 bytes a trade, where a tuple of three numbers takes 144
 _SIZE = _RECORD.size
+_NEVER = -(1 << 62)
 _MOST_BYTES = MOST * _SIZE
 
 _pack, _unpack_from = _RECORD.pack, _RECORD.unpack_from
@@ -28,7 +29,7 @@ class TradeWindow:
         self._records = bytearray()
         self._newest = 0
         self._due = 0
-        self._dropped = -1
+        self._dropped = _NEVER
 
     def add(self, time: int, price: float, amount: float) -> None:
         """A trade of this time (microseconds). A late one is put in its place; one of before the window costs nothing."""
