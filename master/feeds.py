@@ -129,8 +129,10 @@ class PriceSettings(Section):
         wanted, given = parse(feed.feed.name), parse(source.symbol)
         if given.base not in self.names(wanted.base):
             return f"{source.symbol} is no market of {wanted.base}; another name of it belongs into prices.aliases"
-        if given.quote != wanted.quote and (wanted.quote != USD or given.quote not in self.conversion.assets):
-            return f"{given.quote} is not converted to {wanted.quote}; add {given.quote}/{USD} to prices.conversion.pairs"
+        if wanted.quote not in (given.quote, USD):
+            return f"{given.quote} is not converted to {wanted.quote}; such a feed has only sources of {wanted.quote}"
+        if given.quote not in (wanted.quote, *self.conversion.assets):
+            return f"{given.quote} is not converted to {USD}; add {given.quote}/{USD} to prices.conversion.pairs"
         if feed.sources.count(source) > 1:
             return f"{source.symbol} of {source.exchange} stands twice"
         return None

@@ -1,14 +1,14 @@
 """The prices of all feeds as the market is now, and the answers of an FTSO value provider."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
 
 from msgspec import UNSET, Struct, UnsetType
 
 from adapters import numbers
-from adapters.events import Price, Trade
+from adapters.events import Price
 from master.feeds import USD, Feed, PriceSettings
-from master.pricing import Answer, Method, Quote, Rules, Window, consolidate, quote_of
+from master.market import Market
+from master.pricing import Answer, Method, Quote, Rules, consolidate, quote_of
 
 CRYPTO = 1
 LONGEST_WINDOW = 3600
@@ -27,26 +27,6 @@ class VolumeWindowError(ValueError):
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"window: from 1 to {LONGEST_WINDOW} seconds, not {seconds}")
-
-
-class _Source(Protocol):
-    @property
-    def trade(self) -> Trade | None: ...
-    @property
-    def window(self) -> Window: ...
-
-
-class _Volumes(Protocol):
-    def window(self, exchange: str, symbol: str, now: int, seconds: int, /) -> float: ...
-
-
-class MarketView(Protocol):
-    """What is needed of market.Market."""
-
-    @property
-    def symbols(self) -> Mapping[str, Mapping[str, _Source]]: ...
-    @property
-    def volumes(self) -> _Volumes: ...
 
 
 class FeedId(Struct, frozen=True):
@@ -110,7 +90,7 @@ class _Feed(Struct, frozen=True):
 class Prices:
     """Asked at any time; keeps nothing but which feeds there are."""
 
-    def __init__(self, market: MarketView, settings: PriceSettings) -> None:
+    def __init__(self, market: Market, settings: PriceSettings) -> None:
         self._market = market
         self._settings = settings
         self._conversions = {asset: self._conversion(asset) for asset in settings.conversion.assets}
@@ -207,7 +187,7 @@ class Prices:
         source = self._market.symbols.get(symbol, {}).get(exchange)
         trade = source.trade if source else None
         if source is None or trade is None:
-            return Quote(exchange, symbol, None, 0, ())
+            return Quote(exchange, symbol)
         # A venue's clock that is ahead of ours must not keep its last trade young.
         time = trade.received if trade.timestamp is None else min(trade.timestamp, trade.received)
         return Quote(exchange, symbol, trade.price, time, source.window)

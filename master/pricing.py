@@ -14,26 +14,27 @@ A method is two functions. The first takes from each source one price and one we
 | median_filtered | last trade | 1 | median; of an even number the mean of both in the middle |
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import exp, fsum, inf
 from statistics import median
 from typing import Literal
 
 from msgspec import Struct
 
+from master.window import TradeWindow
+
 Method = Literal["weighted_median", "volume_weighted_median", "vwap", "twap", "median_filtered"]
 Reason = Literal["no trade", "no conversion", "stale", "outlier", "too few"]
-Window = Iterable[tuple[int, float, float]]
-"""Trades as (time in microseconds UTC, price, amount), oldest first."""
 
 NOTHING = (0.0, 0.0)
 """Price and weight of a source that has none to give."""
+NO_TRADES = TradeWindow(0)
 ALMOST_HALF = 0.5 - 1e-12
 """Where weights that are a half on paper are a hair less as floats."""
 ENOUGH = 3
 """Sources below which no majority can tell which of them is wrong."""
 WIDE_BPS = 100.0
-"""Spread at which sources do not agree at all, where no outlier limit says it."""
+"""The outlier limit by which agreement is measured where there is none."""
 
 
 class Rules(Struct, frozen=True):
@@ -48,16 +49,14 @@ class Rules(Struct, frozen=True):
 
 
 class Quote(Struct):
-    """What one source has to say: its last trade (`raw` is None while there is none), and those before it.
-
-    `time` is that of the trade, in microseconds UTC. `window` is only read by the methods that need one.
-    """
+    """What one source has to say: the price of its last trade in the venue's own text (None while there is none), the time of
+    that trade (microseconds UTC), and the window of trades that ends with it."""
 
     exchange: str
     symbol: str
-    raw: str | None
-    time: int
-    window: Window
+    raw: str | None = None
+    time: int = 0
+    window: TradeWindow = NO_TRADES
 
 
 class Used(Struct):
@@ -101,7 +100,7 @@ class Answer(Struct):
 
     `confidence` is coverage * agreement * freshness, each from 0 to 1:
     coverage is the share of sources that were used, a feed of less than three counting as if it had three;
-    agreement falls from 1 to 0 as the spread grows to twice the outlier limit, which is as far apart as used sources can be;
+    agreement falls from 1 to 0 as the spread grows to twice the outlier limit (100 bps where there is none);
     freshness is the mean of exp(-decay * age in ms) of those used.
     """
 
@@ -143,7 +142,7 @@ def consolidate(feed: str, quotes: Sequence[Quote], rules: Rules, rates: Mapping
     _normalise(used)
     price = METHODS[rules.method].together(used)
     for each in used:
-        each.deviation_bps = (each.price / price - 1) * 1e4
+        each.deviation_bps = (each.price - price) / price * 1e4
     spread = (max(each.price for each in used) - min(each.price for each in used)) / price * 1e4
     confidence = _confidence(used, len(quotes), spread, rules)
     conversions = _conversions(used, target, rates)
@@ -180,7 +179,7 @@ def _agreeing(used: list[Used], limit: float | None) -> tuple[list[Used], list[R
     kept: list[Used] = []
     outliers: list[Refused] = []
     for each in used:
-        deviation = abs(each.price / middle - 1) * 1e4
+        deviation = abs(each.price - middle) / middle * 1e4
         if deviation <= limit:
             kept.append(each)
         else:
@@ -234,28 +233,27 @@ def _alike(quote: Quote, _: Rules, __: int) -> tuple[float, float]:
 
 
 def _by_volume(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
-    _, volume = _traded(quote.window, now - int(rules.window_seconds * 1e6))
+    _, volume = _traded(quote, rules, now)
     return (_last(quote), volume) if volume > 0 else NOTHING
 
 
 def _vwap(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
-    value, volume = _traded(quote.window, now - int(rules.window_seconds * 1e6))
+    value, volume = _traded(quote, rules, now)
     return (value / volume, volume) if volume > 0 else NOTHING
 
 
-def _traded(window: Window, since: int) -> tuple[float, float]:
-    """(sum of price * amount, sum of amount)."""
+def _traded(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
+    """(sum of price * amount, sum of amount) of the window."""
     value = volume = 0.0
-    for time, price, amount in window:
-        if time > since:
-            value += price * amount
-            volume += amount
+    for _, price, amount in quote.window.since(_beginning(rules, now)):
+        value += price * amount
+        volume += amount
     return value, volume
 
 
 def _twap(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
     """Each price counts until the next trade, the last until now; that of a trade before the window, from its beginning."""
-    since = now - int(rules.window_seconds * 1e6)
+    since = _beginning(rules, now)
     area = held = 0.0
     begin = start = now
     for time, price, _ in quote.window:
@@ -267,6 +265,10 @@ def _twap(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
         start, held = until, price
     area += held * (now - start)
     return (area / (now - begin) if begin < now else held), 1.0
+
+
+def _beginning(rules: Rules, now: int) -> int:
+    return now - int(rules.window_seconds * 1e6)
 
 
 def _weighted_median(used: list[Used]) -> float:

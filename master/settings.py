@@ -172,7 +172,9 @@ def _line(model: type[BaseModel], fault: ErrorDetails) -> str:
     if fault["type"] == "extra_forbidden":
         known = _keys(model, fault["loc"][:-1])
         return f"{where}: unknown key; known here: {', '.join(known)}"
-    message = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":  # a check of our own, which says it all
+        return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
+    message = _WORDS.get(fault["type"]) or fault["msg"]
     value = fault["input"]
     shown = isinstance(value, str | int | float | bool) and "key" not in fault["loc"] and fault["loc"] != ("master",)
     return f"{where}: {message[0].lower()}{message[1:]}" + (f", not {value!r}" if shown else "")
