@@ -96,6 +96,11 @@ class Reader:
         for each in self._waiting:
             _fail(each, ReaderError("the master ends"))
 
+    @property
+    def is_up(self) -> bool:
+        """Whether a question would be worked at; not so in the pause after the child has died again."""
+        return monotonic() >= self._not_before
+
     async def ask(self, question: Question) -> Found:
         """Raises QuestionError, BusyError, SlowError and ReaderError."""
         if len(self._waiting) >= MOST_WAITING:

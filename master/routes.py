@@ -9,16 +9,18 @@ from msgspec import Meta, Struct
 
 from master import shapes
 from master.endpoint import JSON, Route, Time, as_json
+from master.history import MOST_ROWS, Found, Question, QuestionError
 from master.http import ApiError
 from master.prices import LONGEST_WINDOW, FeedsRequest, UnknownFeedError
 from master.pricing import Answer
-from master.rooms import BusyError, Format, Found, Question, QuestionError, ReaderError, Rooms, SlowError, Table
+from master.reader import BusyError, ReaderError, SlowError
+from master.rooms import Rooms
 
 MOST_FEEDS = 1000
 """Of one request: while they are priced, nothing else is done."""
-MOST_ROWS_OF_JSON = 10_000
-MOST_ROWS = 1_000_000
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+Table = Literal["trades", "books", "tickers", "candles", "prices", "gaps"]
+Format = Literal["json", "csv", "parquet", "arrow"]
 MEDIA: dict[Format, str] = {
     "json": JSON,
     "csv": "text/csv",
@@ -33,6 +35,8 @@ Interval = Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]
 
 Exchange = Annotated[str | None, Meta(description="an exchange, such as kraken; left out: all")]
 Symbol = Annotated[str | None, Meta(description="a symbol, such as BTC/USD; left out: all")]
+_ROWS = ", ".join(f"{most} for {name}" for name, most in MOST_ROWS.items())
+_ROWS = f"rows, from 1 to {_ROWS}"
 OneSymbol = Annotated[str, Meta(min_length=1, description="a symbol, such as BTC/USD")]
 _MOMENT = "ISO-8601 such as 2026-01-31T12:00:00Z, or microseconds UTC"
 
@@ -59,7 +63,7 @@ class Past(Struct):
     end: Annotated[Time | None, Meta(description=f"received before: {_MOMENT}")] = None
     limit: Annotated[
         int,
-        Meta(ge=1, le=MOST_ROWS, description=f"rows, 1 to {MOST_ROWS_OF_JSON}; to {MOST_ROWS} where the format is not json"),
+        Meta(ge=1, le=max(MOST_ROWS.values()), description=_ROWS),
     ] = 1000
     cursor: Annotated[str | None, Meta(description="the cursor of the answer before, with the same other parameters")] = None
     format: Annotated[Format, Meta(description=", ".join(MEDIA))] = "json"
@@ -168,7 +172,7 @@ async def past(rooms: Rooms, asked: Past, *, table: Table) -> web.Response:
 
 async def completeness(rooms: Rooms, asked: Ledger) -> web.Response:
     span = (asked.exchange, asked.symbol, asked.since, asked.until)
-    found = await _ask(rooms, Question("completeness", *span, MOST_ROWS_OF_JSON))
+    found = await _ask(rooms, Question("completeness", *span, MOST_ROWS["json"]))
     return web.Response(body=found.body, content_type=JSON)
 
 

@@ -27,7 +27,8 @@ from master.metrics import Usage, Vitals
 from master.prices import Prices
 from master.protocol import MAX_BEFORE_LOGIN, Receiver
 from master.pulse import Pulse
-from master.rooms import NoReader, Rooms
+from master.reader import Reader
+from master.rooms import Rooms
 from master.settings import ConfigError, MasterSettings, Server, is_loopback
 from master.tls import Certificate, TlsError
 
@@ -80,7 +81,10 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
         minding = asyncio.create_task(_mind(door, ring, certificate, hangup or asyncio.Event()))
         stack.callback(minding.cancel)
         await _serve(ingest, door, ingest_socket, certificate, stack)
-        await _serve_http(_application(settings, ring, ingest, journal, stack), http_socket, certificate, stack)
+        reader = Reader(server.data)
+        await reader.start()
+        stack.push_async_callback(reader.close)
+        await _serve_http(_application(settings, ring, ingest, journal, reader, stack), http_socket, certificate, stack)
         _announce(server, ingest_socket, http_socket, stack)
         await _until(stop, committing, sealing, minding)
         await ingest.close()
@@ -221,7 +225,7 @@ async def _serve(ingest: Ingest, door: Door, listening: socket, certificate: Cer
 
 
 def _application(
-    settings: MasterSettings, ring: KeyRing, ingest: Ingest, journal: Journal, stack: AsyncExitStack
+    settings: MasterSettings, ring: KeyRing, ingest: Ingest, journal: Journal, reader: Reader, stack: AsyncExitStack
 ) -> web.Application:
     """The HTTP API, and the rooms that it asks."""
     usage, market = Usage(), Market()
@@ -233,7 +237,7 @@ def _application(
     server = settings.server
     needs_key = not is_loopback(server.host) if server.http.auth is None else server.http.auth
     gate = Gate(server.http, ring, usage, needs_key=needs_key)
-    return application(Rooms(vitals, market, prices, NoReader(), pulse, usage), gate)
+    return application(Rooms(vitals, market, prices, reader, pulse, usage), gate)
 
 
 async def _serve_http(app: web.Application, listening: socket, certificate: Certificate | None, stack: AsyncExitStack) -> None:

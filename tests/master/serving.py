@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from master.api import application
 from master.feeds import PriceSettings
+from master.history import Found, Question
 from master.http import Gate
 from master.ingest import Ingest
 from master.journal import Journal, recover
@@ -22,7 +23,7 @@ from master.metrics import Usage, Vitals
 from master.prices import Prices
 from master.protocol import Receiver
 from master.pulse import Pulse
-from master.rooms import Found, Question, Reader, Rooms
+from master.rooms import Answering, Rooms
 from master.settings import Http
 from tests.master.running import KEY, door
 
@@ -52,7 +53,7 @@ class House(Struct):
         return Gate(Http(**{"rate": None} | settings), ring, self.rooms.usage, needs_key=needs_key, clock=clock)
 
 
-def house(data: Path, reader: Reader | None = None, prices: dict[str, Any] | None = None) -> House:
+def house(data: Path, reader: Answering | None = None, prices: dict[str, Any] | None = None) -> House:
     data.mkdir(exist_ok=True)
     ingest = Ingest(door(data), Receiver(), data / "dead")
     journal = Journal(data, recover(data), ingest.committed, lambda _: None, roll_bytes=1 << 20, roll_seconds=60)

@@ -1,17 +1,17 @@
 """The routes over a real port: what each asks of the rooms, and what it answers."""
 
 import asyncio
-import json
 from pathlib import Path
-from time import monotonic, time_ns
+from time import time_ns
 from typing import Any
 
 import aiohttp
 import pytest
 
 from adapters.events import Book, Gap, Ticker, Trade
+from master.history import Found, Question, QuestionError
+from master.reader import BusyError, ReaderError, SlowError
 from master.routes import MOST_FEEDS
-from master.rooms import BusyError, Found, Question, QuestionError, ReaderError, SlowError
 from master.tls import trusting
 from tests.master.making import NOON, STREAM, batch, trade
 from tests.master.running import collector, running
@@ -191,7 +191,7 @@ class TestPast:
             ("/v1/candles", {}, "symbol: a symbol"),
             ("/v1/candles", {"symbol": "BTC/USD", "interval": "2m"}, "1s, 1m, 5m, 15m, 1h, 4h, 1d"),
             ("/v1/trades", {"interval": "1m"}, "known here"),
-            ("/v1/trades", {"limit": 0}, "rows, 1 to"),
+            ("/v1/trades", {"limit": 0}, "rows, from 1 to 10000 for json"),
             ("/v1/trades", {"format": "xml"}, "json, csv, parquet, arrow"),
             ("/v1/trades", {"start": "yesterday"}, "ISO-8601 such as"),
             ("/v1/completeness", {"since": "2025-13-01"}, "ISO-8601 such as"),
@@ -288,12 +288,19 @@ async def test_in_a_master_that_runs(tmp_path: Path) -> None:
             assert "price" in await answer(client, "/v1/price", feed="BTC/USD")
             (status,) = (await answer(client, "/v1/status"))["exchanges"]
             assert (status["exchange"], status["state"], status["symbols"]) == ("kraken", "ok", 1)
+            past = await answer(client, "/v1/trades", symbol="BTC/USD")
+            assert [(row["id"], row["price"], row["received"]) for row in past["rows"]] == [("1", "101.50", then)]
+            (candle,) = (await answer(client, "/v1/candles", symbol="BTC/USD", interval="1d"))["rows"]
+            assert (candle["open"], float(candle["volume"]), candle["trades"]) == ("101.50", 0.1, 1)
+            (hour,) = (await answer(client, "/v1/completeness"))["rows"]
+            assert (hour["exchange"], hour["channel"], hour["events"]) == ("kraken", "trades", 1)
+            assert "10000" in (await refusal(client, 400, "/v1/trades", limit=10_001))["change"]
 
 
 async def test_with_a_certificate_it_is_https(tmp_path: Path) -> None:
     ours = authority(tmp_path / "tls")
     cert, key = ours.certify("first")
-    server = {"tls_cert": str(cert), "tls_key": str(key), "http": {"auth": True}}
+    server: dict[str, Any] = {"tls_cert": str(cert), "tls_key": str(key), "http": {"auth": True}}
     async with running(tmp_path / "data", **server) as master:
         async with aiohttp.ClientSession(f"https://localhost:{master.http_port}") as client:
             async with client.get("/health/live", ssl=trusting(ours.ca)) as found:
