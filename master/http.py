@@ -132,7 +132,8 @@ class Gate:
         resource = request.match_info.route.resource
         route = "none" if resource is None else resource.canonical  # never the path: anybody may ask for any
         self._usage.requests[route, status] += 1
-        told = log.warning if status >= 500 else log.debug
+        # Of health one is told what is wrong again and again; the log has said it once.
+        told = log.warning if status >= 500 and not request.path.startswith("/health") else log.debug
         told("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 6))
 
     # How often.

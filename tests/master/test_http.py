@@ -10,7 +10,9 @@ from aiohttp import web
 from master import keys
 from master.auth import join_key
 from master.guard import BURST
+from master.history import Found, Question
 from master.http import MOST_BODY
+from master.reader import BusyError
 from tests.hearing import logs
 from tests.master.running import KEY
 from tests.master.serving import House, house, problem, serving
@@ -204,12 +206,15 @@ class TestOtherOrigins:
             assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (204, "*")
 
 
-async def test_only_what_fails_is_a_line_of_the_log(at: House) -> None:
+async def test_only_what_fails_is_a_line_of_the_log(at: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def busy(_: Question) -> Found:
+        raise BusyError("32 questions wait already")
+
+    monkeypatch.setattr(at.rooms.reader, "ask", busy)
     at.ingest.trouble = "no space left"
     with logs() as said:  # from the level "info" on
         async with serving(at) as client:
-            async with client.get("/v1/feeds") as answer:
-                assert answer.status == 200
-            async with client.get("/health/ready") as answer:
-                await problem(answer, 503)
-    assert [(line["event"], line["path"], line["status"]) for line in said] == [("request", "/health/ready", 503)]
+            for path, status in (("/v1/feeds", 200), ("/v1/trades", 503), ("/health", 503), ("/health/ready", 503)):
+                async with client.get(path) as answer:
+                    assert answer.status == status
+    assert [(line["event"], line["path"], line["status"]) for line in said] == [("request", "/v1/trades", 503)]
