@@ -1,21 +1,26 @@
-"""HTTP of the master: /health and /metrics."""
+"""The HTTP API as an application: its routes behind the gate, their document, and the page."""
+
+from collections.abc import Iterable
+from typing import Any
 
 from aiohttp import web
+from msgspec import Struct
 
-from master.metrics import Vitals
+from master.endpoint import Route
+from master.http import MOST_BODY, Gate
+from master.openapi import document
+from master.rooms import Rooms
+from master.routes import ROUTES
 
 
-def application(vitals: Vitals) -> web.Application:
-    async def health(_: web.Request) -> web.Response:
-        report = vitals.health()
-        return web.json_response(report, status=200 if report["status"] == "ok" else 503)
+def application(rooms: Rooms, gate: Gate, page: Iterable[web.RouteDef] = ()) -> web.Application:
+    """`page`: what else is served, for people to look at."""
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=vitals.exposition(), headers={"Content-Type": CONTENT_TYPE})
+    async def describe(_: Rooms, __: Struct) -> Any:
+        return described
 
-    app = web.Application()
-    app.add_routes([web.get("/health", health), web.get("/metrics", metrics)])
+    routes = (*ROUTES, Route("GET", "/openapi.json", describe, "This document", dict[str, Any]))
+    described = document(routes, needs_key=gate.needs_key)
+    app = web.Application(middlewares=[gate.middleware], client_max_size=MOST_BODY)
+    app.add_routes([*(route.bound(rooms) for route in routes), *page])
     return app
-
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -44,7 +44,7 @@ class Guard:
 
     def pause(self, address: str, now: float) -> float:
         """Seconds until this address may try to log in; 0 for at once."""
-        record = self._records.get(_origin(address))
+        record = self._records.get(origin_of(address))
         return max(0.0, record.until - now) if record else 0.0
 
     def failed(self, address: str, now: float) -> float:
@@ -62,10 +62,10 @@ class Guard:
 
     def trust(self, address: str, now: float) -> None:
         """Somebody there has shown a key: all is forgiven."""
-        self._remember(_origin(address), _Record(now, trusted_until=now + TRUSTED_FOR))
+        self._remember(origin_of(address), _Record(now, trusted_until=now + TRUSTED_FOR))
 
     def _record(self, address: str, now: float) -> _Record:
-        origin = _origin(address)
+        origin = origin_of(address)
         record = self._records.get(origin)
         if record is None or (now - record.at > FORGOTTEN_AFTER and now >= record.trusted_until):
             record = _Record(now)
@@ -82,20 +82,20 @@ class Guard:
 
     def enter(self, address: str) -> bool:
         """Whether one more may wait; it `leave`s when it has logged in or gone."""
-        origin = _origin(address)
+        origin = origin_of(address)
         if self._waiting.total() >= MOST_WAITING or self._waiting[origin] >= MOST_WAITING_OF_ONE:
             return False
         self._waiting[origin] += 1
         return True
 
     def leave(self, address: str) -> None:
-        origin = _origin(address)
+        origin = origin_of(address)
         self._waiting[origin] -= 1
         if self._waiting[origin] <= 0:
             del self._waiting[origin]
 
 
-def _origin(address: str) -> str:
+def origin_of(address: str) -> str:
     """Who has one IPv6 address has its whole /64."""
     try:
         parsed = ip_address(address.partition("%")[0])

@@ -1,16 +1,16 @@
-"""The lake: sealed segments as Parquet files, and SQL over them and the journal's tail together.
+"""The lake: sealed segments as Parquet files, and a view over them and the journal's tail together.
 
 `lake/<table>/date=YYYY-MM-DD/<segment>.parquet`, the date being that of `received` (UTC). A segment's files are written aside,
 then renamed, and only then is the segment removed: to do that again after a crash is harmless. A reader takes the rows of a
 segment from the journal as long as the segment is there, and from Parquet once it is gone: each row once, whenever it looks.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import disk_usage
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
@@ -18,145 +18,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from adapters.events import Book, BookDelta, Candle, Event, Funding, Gap, Liquidation, OpenInterest, Price, Ticker, Trade
+from adapters.events import Gap
 from master import ledger
-from master.segments import Damage, Scan, position, scan, segments_in, sync_path
+from master.protocol import HEADER_SIZE
+from master.segments import POSITION_BITS, position, scan, segments_in, sync_path
+from master.tables import TABLES, TIME, Table, rows
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-TIME = pa.timestamp("us")
-"""Microseconds UTC, without a zone in the type, so that SQL on them needs no time-zone data."""
-
-_LEVELS = pa.list_(
-    pa.struct([("price", pa.float64()), ("amount", pa.float64()), ("price_text", pa.string()), ("amount_text", pa.string())])
-)
 MIN_FREE = 2 << 30
 """Bytes of the disk that are left to others, whatever retention allows."""
-_events = msgspec.json.Decoder(list[Event])
+ROW_GROUP = 16_384
+"""Rows that a reader of one market must read, at the least; files are sorted by symbol, then exchange."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One view of the lake: the event it holds, and what becomes of each of its fields."""
-
-    name: str
-    event: type[Struct]
-    numbers: tuple[str, ...] = ()
-    """Text that is kept as it is in `<field>_text` and stands as DOUBLE under its own name."""
-    levels: tuple[str, ...] = ()
-    times: tuple[str, ...] = ()
-    integers: tuple[str, ...] = ()
-    floats: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
-
-    @property
-    def schema(self) -> pa.Schema:
-        fields = [(name, self._type(name)) for name in self.event.__struct_fields__]
-        return pa.schema([*fields, *((f"{name}_text", pa.string()) for name in self.numbers), ("position", pa.int64())])
-
-    def _type(self, name: str) -> pa.DataType:
-        if name in ("timestamp", "received", *self.times):
-            return TIME
-        if name in self.numbers or name in self.floats:
-            return pa.float64()
-        if name in self.levels:
-            return _LEVELS
-        if name in self.integers:
-            return pa.int64()
-        return pa.bool_() if name in self.flags else pa.string()
-
-    def arrow(self, events: Sequence[Struct], positions: Sequence[int]) -> pa.Table:
-        """The events as columns. What does not fit its column (no adapter emits that) is absent there; text is always kept."""
-        schema = self.schema
-        columns: dict[str, pa.Array] = {"position": pa.array(positions, pa.int64())}
-        for name in self.event.__struct_fields__:
-            values = [getattr(event, name) for event in events]
-            if name in self.numbers:
-                columns[f"{name}_text"] = text = pa.array(values, pa.string())
-                columns[name] = _doubles(text)
-            elif name in self.levels:
-                columns[name] = _level_column(values)
-            else:
-                columns[name] = _column(values, schema.field(name).type)
-        return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, OverflowError):
-        return pa.array([value if value is not None and -(2**63) <= value < 2**63 else None for value in values], kind)
-
-
-def _doubles(text: pa.Array) -> pa.Array:
-    try:
-        return pc.cast(text, pa.float64())
-    except pa.ArrowInvalid:
-        return pa.array([_double(each) for each in text.to_pylist()], pa.float64())
-
-
-def _double(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
-
-
-def _level_column(views: list[list[tuple[str, str]]]) -> pa.ListArray:
-    offsets = [0]
-    for view in views:
-        offsets.append(offsets[-1] + len(view))
-    prices = pa.array([price for view in views for price, _ in view], pa.string())
-    amounts = pa.array([amount for view in views for _, amount in view], pa.string())
-    columns = [_doubles(prices), _doubles(amounts), prices, amounts]
-    levels = pa.StructArray.from_arrays(columns, fields=list(_LEVELS.value_type))
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), levels)
-
-
-TABLES = (
-    Table("trades", Trade, numbers=("price", "amount")),
-    Table("books", Book, levels=("bids", "asks"), integers=("sequence",)),
-    Table("book_deltas", BookDelta, levels=("bids", "asks"), integers=("sequence", "previous")),
-    Table("tickers", Ticker, numbers=("bid", "bid_amount", "ask", "ask_amount", "last", "volume_24h")),
-    Table(
-        "candles",
-        Candle,
-        numbers=("open", "high", "low", "close", "volume"),
-        times=("start",),
-        integers=("trades",),
-        flags=("closed",),
-    ),
-    Table("funding", Funding, numbers=("rate", "mark_price", "index_price"), times=("next_time",)),
-    Table("open_interest", OpenInterest, numbers=("amount",)),
-    Table("liquidations", Liquidation, numbers=("price", "amount")),
-    Table("prices", Price, numbers=("price",), integers=("sources", "refused"), floats=("spread_bps", "confidence")),
-    Table("gaps", Gap, times=("since", "until")),
-)
-_TABLE_OF = {table.event: table for table in TABLES}
-
-
-def rows(found: Scan, written: int) -> dict[Table, pa.Table]:
-    """One segment as tables. `position` rises in the order in which the master took the events; damage is a row of `gaps`, at
-    the time at which the segment was `written`."""
-    events: dict[Table, tuple[list[Struct], list[int]]] = {table: ([], []) for table in TABLES}
-    place = position(found.number, 0)
-    told = (event for batch in found.batches for event in _events.decode(batch.body))
-    for event in (*told, *(_as_gap(damage, written) for damage in found.damage)):
-        place += 1
-        table = _TABLE_OF.get(type(event))
-        if table is not None:
-            of_table, positions = events[table]
-            of_table.append(event)
-            positions.append(place)
-    return {table: table.arrow(of_table, positions) for table, (of_table, positions) in events.items() if of_table}
-
-
-def _as_gap(damage: Damage, written: int) -> Gap:
-    stream, seq, count = damage.batch or ("", 0, 0)
-    reason = f"journal damaged: {damage.reason}, {damage.size} bytes at {damage.offset}, {count} events of stream {stream}"
-    number = str(seq) if seq else None
-    return Gap("", None, None, written, "journal", reason, number, number)
+class LakeError(Exception):
+    """A file of the lake cannot be read: which, and what to do about it."""
 
 
 def _written(segment: Path) -> int:
@@ -169,13 +47,14 @@ def seal(segment: Path, lake: Path) -> dict[str, int]:
     written: dict[str, int] = {}
     ready: list[tuple[Path, Path]] = []
     last = _written(segment)
-    for table, data in rows(scan(segment.read_bytes(), int(segment.stem)), last).items():
+    told, _ = rows(scan(segment.read_bytes(), int(segment.stem)), last)
+    for table, data in told.items():
         written[table.name] = data.num_rows
-        for day, part in _by_day(data.sort_by([(name, "ascending") for name in ("exchange", "symbol", "position")]), last):
+        for day, part in _by_day(data.sort_by([(name, "ascending") for name in ("symbol", "exchange", "position")]), last):
             target = lake / table.name / f"date={day}" / f"{segment.stem}.parquet"
             target.parent.mkdir(parents=True, exist_ok=True)
             aside = target.with_suffix(".writing")
-            pq.write_table(part, aside, compression="zstd", row_group_size=131_072)
+            pq.write_table(part, aside, compression="zstd", row_group_size=ROW_GROUP)
             sync_path(aside)
             ready.append((aside, target))
     for aside, target in ready:
@@ -208,6 +87,170 @@ def expire(lake: Path, *, oldest_day: str, max_bytes: int, min_free: int = MIN_F
     return gone
 
 
+# Looking -------------------------------------------------------------------------------------------------------------------
+
+Span = tuple[int, int]
+"""The least and the greatest value of a column; times are microseconds UTC."""
+EVERYTHING: Span = (-(2**63), 2**63 - 1)
+
+
+class Part(Struct, frozen=True):
+    """Rows of one table that are kept together: a Parquet file, or some that are not sealed yet. Where they lie: `received`,
+    `time` (that of the venue where it tells one, else `received`; may be given wider than it is) and `position`."""
+
+    data: Path | pa.Table
+    rows: int
+    received: Span
+    time: Span
+    position: Span
+
+
+class View:
+    """The lake and the journal's tail of a data directory, as they were when `look` was called; also while a master writes.
+
+    What was read of the journal is kept: to look again costs what has come since. Not for more than one thread.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._journal = data / "journal"
+        self._lake = data / "lake"
+        self._tail: dict[int, _Segment] = {}
+        self._newest = 0
+        self._footers: dict[Table, dict[Path, Part]] = {table: {} for table in TABLES}
+
+    def look(self) -> None:
+        """Take in what has come since, and let go of what was sealed. Raises OSError."""
+        listed = segments_in(self._journal)
+        tail: dict[int, _Segment] = {}
+        for path in listed:
+            number = int(path.stem)
+            segment = self._tail.get(number) or _Segment(path, number)
+            try:
+                segment.read_on(is_newest=path is listed[-1])
+            except FileNotFoundError:  # sealed and removed since it was listed: its rows are in the lake
+                continue
+            tail[number] = segment
+        self._tail = tail
+        self._newest = int(listed[-1].stem) if listed else 2**31 - 1  # without a journal: whatever files there are
+
+    @property
+    def position(self) -> int:
+        """Every row up to this position is seen, and no other."""
+        newest = self._tail.get(self._newest)
+        return position(self._newest, (1 << POSITION_BITS) - 1) if newest is None else position(newest.number, newest.events)
+
+    def parts(self, table: Table) -> list[Part]:
+        """All rows of this table, in no particular order. Raises LakeError and OSError."""
+        files = [*self.sealed(table)]
+        known = self._footers[table]
+        self._footers[table] = {path: known.get(path) or _part_of_file(path) for path in files}
+        return [*self._footers[table].values(), *self.unsealed(table)]
+
+    def unsealed(self, table: Table) -> Iterator[Part]:
+        for segment in self._tail.values():
+            yield from segment.parts[table]
+
+    def sealed(self, table: Table) -> Iterator[Path]:
+        """Of the segments that were sealed when we looked: later ones may have come behind others of which we know a part."""
+        for path in (self._lake / table.name).glob("date=*/*.parquet"):
+            number = int(path.stem)
+            if number <= self._newest and number not in self._tail:
+                yield path
+
+
+class _Segment:
+    """A segment that is not sealed yet, as far as it was read."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.number = number
+        self._path = path
+        self._forget()
+
+    def _forget(self) -> None:
+        self.events = 0
+        self.parts: dict[Table, list[Part]] = {table: [] for table in TABLES}
+        self._end = 0
+        self._last = b""
+        self._is_whole = False
+
+    def read_on(self, *, is_newest: bool) -> None:
+        """Take in what was written since. What stands half written at the end of the newest is no damage: a master is writing
+        it, or was killed meanwhile. Raises OSError."""
+        if self._is_whole:
+            return
+        with self._path.open("rb") as file:
+            if not self._goes_on(file.fileno()):
+                self._forget()
+            file.seek(self._end)
+            data = file.read()
+            written = os.fstat(file.fileno()).st_mtime_ns // 1000
+        if data:
+            self._take(data, written, is_newest=is_newest)
+        self._is_whole = not is_newest
+
+    def _goes_on(self, fd: int) -> bool:
+        """Whether what was read last is still there: a write that a disk refuses is taken back, and another follows."""
+        return os.pread(fd, len(self._last), self._end - len(self._last)) == self._last
+
+    def _take(self, data: bytes, written: int, *, is_newest: bool) -> None:
+        found = scan(data, self.number)
+        if is_newest:
+            found.damage = [each for each in found.damage if each.offset < found.end]
+        found.damage = [msgspec.structs.replace(each, offset=each.offset + self._end) for each in found.damage]
+        found.offsets = [offset + self._end for offset in found.offsets]
+        told, self.events = rows(found, written, self.events)
+        for table, data_of_table in told.items():
+            _add(self.parts[table], _part_of_rows(data_of_table))
+        self._last = data[max(0, found.end - HEADER_SIZE) : found.end] or self._last
+        self._end += found.end
+
+
+def _add(parts: list[Part], part: Part) -> None:
+    """Beside the others, of which small ones become one: few parts, and no row is copied more often than they double."""
+    while parts and parts[-1].rows <= 2 * part.rows:
+        before = parts.pop()
+        both = pa.concat_tables([before.data, part.data]).combine_chunks()
+        part = Part(both, both.num_rows, *(_around(getattr(before, name), getattr(part, name)) for name in _SPANS))
+    parts.append(part)
+
+
+_SPANS = ("received", "time", "position")
+
+
+def _around(*spans: Span) -> Span:
+    return min(first for first, _ in spans), max(last for _, last in spans)
+
+
+def _part_of_rows(data: pa.Table) -> Part:
+    def span(name: str) -> Span:
+        found = pc.min_max(data[name].cast(pa.int64()))
+        first, last = found["min"].as_py(), found["max"].as_py()
+        return EVERYTHING if first is None else (first, last)
+
+    return _part(data, data.num_rows, span("received"), span("timestamp"), span("position"))
+
+
+def _part_of_file(path: Path) -> Part:
+    """By what its footer says. Raises LakeError, and OSError where it is not there any more."""
+    try:
+        with pq.ParquetFile(path) as file:
+            about, names = file.metadata, file.schema_arrow.names
+    except pa.ArrowException as error:
+        raise LakeError(f"{path} cannot be read ({error}); move it out of the lake to go on without its rows") from error
+    return _part(path, about.num_rows, *(_span(about, names.index(name)) for name in ("received", "timestamp", "position")))
+
+
+def _part(data: Path | pa.Table, count: int, received: Span, timestamp: Span, positions: Span) -> Part:
+    return Part(data, count, received, _around(received, *([] if timestamp == EVERYTHING else [timestamp])), positions)
+
+
+def _span(about: pq.FileMetaData, column: int) -> Span:
+    """Of a column of integers or times, over all row groups; of one without values: it may be anywhere."""
+    told = [about.row_group(group).column(column).statistics for group in range(about.num_row_groups)]
+    known = [(each.min_raw, each.max_raw) for each in told if each is not None and each.has_min_max]
+    return _around(*known) if known and None not in told else EVERYTHING
+
+
 def connect(data: Path, *, with_ledger: bool = True) -> "DuckDBPyConnection":
     """A DuckDB connection with a view for each table over lake and journal tail, as of now; also while a master writes.
 
@@ -215,35 +258,22 @@ def connect(data: Path, *, with_ledger: bool = True) -> "DuckDBPyConnection":
     """
     import duckdb  # noqa: PLC0415 (74 ms and 27 MB that only a query needs)
 
+    view = View(data)
+    view.look()
     connection = duckdb.connect()
-    connection.execute("CREATE SCHEMA ledger")
-    tail, unsealed = _tail(data / "journal")  # before the Parquet files are listed: a segment sealed meanwhile is in both
-    for table in TABLES:
-        connection.register(f"{table.name}_tail", tail[table])
-        files = (data / "lake" / table.name).glob("date=*/*.parquet")
-        sealed = [str(path) for path in files if path.stem not in unsealed]
-        union = f"FROM read_parquet({sealed}, hive_partitioning = false) UNION ALL BY NAME" if sealed else ""
-        name = "ledger.gaps" if table.event is Gap and with_ledger else table.name
-        connection.execute(f"CREATE VIEW {name} AS {union} FROM {table.name}_tail")
+    mount(connection, view, with_ledger=with_ledger)
     if with_ledger:
         ledger.create(connection, time_ns() // 1000)
     return connection
 
 
-def _tail(journal: Path) -> tuple[dict[Table, pa.Table], set[str]]:
-    """Everything that is not sealed yet, and the names of the segments it is in. What stands half written at the very end is
-    no damage: a master is writing it, or was killed meanwhile."""
-    parts: dict[Table, list[pa.Table]] = {table: [table.schema.empty_table()] for table in TABLES}
-    unsealed = set()
-    segments = segments_in(journal)
-    for path in segments:
-        try:
-            written, found = _written(path), scan(path.read_bytes(), int(path.stem))
-        except FileNotFoundError:  # sealed and removed since it was listed: its rows are in the lake
-            continue
-        unsealed.add(path.stem)
-        if path is segments[-1]:
-            found.damage = [each for each in found.damage if each.offset < found.end]
-        for table, part in rows(found, written).items():
-            parts[table].append(part)
-    return {table: pa.concat_tables(of_table) for table, of_table in parts.items()}, unsealed
+def mount(connection: "DuckDBPyConnection", view: View, *, with_ledger: bool) -> None:
+    """Make, or make anew, the connection's view for each table; with a ledger over them, gaps as told are `ledger.gaps`."""
+    connection.execute("CREATE SCHEMA IF NOT EXISTS ledger")
+    for table in TABLES:
+        tail = [part.data for part in view.unsealed(table)]
+        sealed = [str(path) for path in view.sealed(table)]
+        connection.register(f"{table.name}_tail", pa.concat_tables([table.schema.empty_table(), *tail]))
+        union = f"FROM read_parquet({sealed}, hive_partitioning = false) UNION ALL BY NAME" if sealed else ""
+        name = "ledger.gaps" if table.event is Gap and with_ledger else table.name
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {union} FROM {table.name}_tail")

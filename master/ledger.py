@@ -140,7 +140,13 @@ CREATE VIEW completeness AS
 def create(connection: "DuckDBPyConnection", now: int) -> None:
     """Put the ledger over a connection that has the lake's views, and the gaps as they were told in `ledger.gaps`; `now` is
     microseconds UTC."""
-    connection.execute(f"CREATE MACRO ledger.opened() AS make_timestamp({now}); {_VIEWS}")
+    set_now(connection, now)
+    connection.execute(_VIEWS)
+
+
+def set_now(connection: "DuckDBPyConnection", now: int) -> None:
+    """Until when holes last whose end is not known."""
+    connection.execute(f"CREATE OR REPLACE MACRO ledger.opened() AS make_timestamp({now})")
 
 
 def question(connection: "DuckDBPyConnection", chosen: Mapping[str, str | None]) -> "DuckDBPyRelation":

@@ -1,11 +1,14 @@
 """What the master knows of itself, as /health (JSON) and /metrics (Prometheus)."""
 
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sized
+from functools import partial
 from time import monotonic, time_ns
-from typing import Any
+from typing import Any, Protocol
 
+from msgspec import Struct, field
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -13,19 +16,54 @@ from master.ingest import Ingest
 from master.journal import Journal
 
 
+class Usage(Struct):
+    """What the API was asked since the start."""
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """By route and status."""
+    queries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By table and outcome."""
+    query_seconds: defaultdict[str, float] = field(default_factory=partial(defaultdict, float))
+    """By table, of those that were answered."""
+    prices: Counter[str] = field(default_factory=Counter)
+    """Answers by feed state: "priced", or "absent" where there was no price."""
+
+
+class Figures(Protocol):
+    """What all consumers of streams together were sent."""
+
+    events: int
+    conflated: int
+    slow: int
+    resumed: int
+
+
+class Consumers(Protocol):
+    @property
+    def clients(self) -> Sized: ...
+    @property
+    def figures(self) -> Figures: ...
+
+
 class Vitals(Collector):
     """Reads the live objects whenever it is asked; keeps nothing but the time of its start."""
 
-    def __init__(self, ingest: Ingest, journal: Journal) -> None:
+    def __init__(self, ingest: Ingest, journal: Journal, usage: Usage, consumers: Consumers | None = None) -> None:
         self._ingest = ingest
         self._journal = journal
+        self._usage = usage
+        self._consumers = consumers
         self._started = monotonic()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def health(self) -> dict[str, Any]:
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be stored; None while it can."""
+        return self._ingest.trouble
+
+    def summary(self) -> dict[str, Any]:
         """`status` is "ok", or "failing" with the trouble that keeps anything from being stored."""
-        now = time_ns() // 1000
         ingest = self._ingest
         return {
             "status": "failing" if ingest.trouble else "ok",
@@ -34,8 +72,16 @@ class Vitals(Collector):
             "stored": ingest.stored,
             "collectors": sorted({session.worker for session in ingest.sessions}),
             "connections": len(ingest.sessions),
-            "refused": dict(ingest.refused),
             "journal": {"bytes": self._journal.bytes_written, "pending": self._journal.pending},
+        }
+
+    def health(self) -> dict[str, Any]:
+        """The same, and what was refused and stored since the start."""
+        now = time_ns() // 1000
+        ingest = self._ingest
+        return {
+            **self.summary(),
+            "refused": dict(ingest.refused),
             "exchanges": {
                 name: {
                     **{kind.lower(): count for kind, count in sorted(tally.rows.items())},
@@ -50,6 +96,12 @@ class Vitals(Collector):
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._of_ingest()
+        yield from _of_api(self._usage)
+        if self._consumers is not None:
+            yield from _of_streams(self._consumers)
+
+    def _of_ingest(self) -> Iterator[Metric]:
         ingest = self._ingest
         yield GaugeMetricFamily("master_up", "1 while what arrives can be stored", value=float(ingest.trouble is None))
         yield GaugeMetricFamily("master_connections", "Logged-in collector connections", value=len(ingest.sessions))
@@ -71,3 +123,31 @@ class Vitals(Collector):
                 events.add_metric([name, kind.lower()], count)
         yield events
         yield last
+
+
+def _of_api(usage: Usage) -> Iterator[Metric]:
+    requests = CounterMetricFamily("master_http_requests", "HTTP requests by route and status", labels=["route", "status"])
+    for (route, status), count in usage.requests.items():
+        requests.add_metric([route, str(status)], count)
+    yield requests
+    queries = CounterMetricFamily("master_queries", "Questions about the past by outcome", labels=["table", "outcome"])
+    for (table, outcome), count in usage.queries.items():
+        queries.add_metric([table, outcome], count)
+    yield queries
+    seconds = SummaryMetricFamily("master_query_seconds", "Time to the answer of a question", labels=["table"])
+    for table, total in usage.query_seconds.items():
+        seconds.add_metric([table], usage.queries[table, "answered"], total)
+    yield seconds
+    prices = CounterMetricFamily("master_price_answers", "Prices asked for: priced, or absent", labels=["state"])
+    for state, count in usage.prices.items():
+        prices.add_metric([state], count)
+    yield prices
+
+
+def _of_streams(consumers: Consumers) -> Iterator[Metric]:
+    figures = consumers.figures
+    yield GaugeMetricFamily("master_consumers", "Consumers of streams that are connected", value=len(consumers.clients))
+    yield CounterMetricFamily("master_consumer_events", "Events sent to consumers", value=figures.events)
+    yield CounterMetricFamily("master_consumer_conflated", "Views replaced by newer ones on their way", value=figures.conflated)
+    yield CounterMetricFamily("master_consumer_slow", "Consumers sent away for being too slow", value=figures.slow)
+    yield CounterMetricFamily("master_consumer_resumed", "Consumers that went on from a cursor", value=figures.resumed)

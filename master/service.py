@@ -17,12 +17,18 @@ from websockets.asyncio.server import serve
 from master.api import application
 from master.auth import PLACEHOLDER_KEY
 from master.door import LOGIN_WITHIN, Door
+from master.http import Gate
 from master.ingest import Ingest
 from master.journal import Journal, recover
 from master.keys import KeyRing, KeyRingError, file_in
 from master.log import logger
-from master.metrics import Vitals
+from master.market import Market
+from master.metrics import Usage, Vitals
+from master.prices import Prices
 from master.protocol import MAX_BEFORE_LOGIN, Receiver
+from master.pulse import Pulse
+from master.reader import Reader
+from master.rooms import Rooms
 from master.settings import ConfigError, MasterSettings, Server, is_loopback
 from master.tls import Certificate, TlsError
 
@@ -75,8 +81,11 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
         minding = asyncio.create_task(_mind(door, ring, certificate, hangup or asyncio.Event()))
         stack.callback(minding.cancel)
         await _serve(ingest, door, ingest_socket, certificate, stack)
-        await _serve_http(Vitals(ingest, journal), http_socket, stack)
-        _announce(server.data, ingest_socket, http_socket, stack)
+        reader = Reader(server.data)
+        await reader.start()
+        stack.push_async_callback(reader.close)
+        await _serve_http(_application(settings, ring, ingest, journal, reader, stack), http_socket, certificate, stack)
+        _announce(server, ingest_socket, http_socket, stack)
         await _until(stop, committing, sealing, minding)
         await ingest.close()
         journal.stop()
@@ -215,23 +224,40 @@ async def _serve(ingest: Ingest, door: Door, listening: socket, certificate: Cer
     await stack.enter_async_context(server)
 
 
-async def _serve_http(vitals: Vitals, listening: socket, stack: AsyncExitStack) -> None:
-    runner = web.AppRunner(application(vitals), access_log=None, shutdown_timeout=2.0)
+def _application(
+    settings: MasterSettings, ring: KeyRing, ingest: Ingest, journal: Journal, reader: Reader, stack: AsyncExitStack
+) -> web.Application:
+    """The HTTP API, and the rooms that it asks."""
+    usage, market = Usage(), Market()
+    pulse = Pulse(ingest.exchanges, market)
+    ingest.audience += [market.take, pulse.hear]
+    beating = asyncio.create_task(pulse.run())
+    stack.callback(beating.cancel)
+    vitals, prices = Vitals(ingest, journal, usage), Prices(market, settings.prices)
+    server = settings.server
+    needs_key = not is_loopback(server.host) if server.http.auth is None else server.http.auth
+    gate = Gate(server.http, ring, usage, needs_key=needs_key)
+    return application(Rooms(vitals, market, prices, reader, pulse, usage), gate)
+
+
+async def _serve_http(app: web.Application, listening: socket, certificate: Certificate | None, stack: AsyncExitStack) -> None:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, listening).start()
+    await web.SockSite(runner, listening, ssl_context=None if certificate is None else certificate.context).start()
 
 
-def _announce(data: Path, ingest: socket, http: socket, stack: AsyncExitStack) -> None:
+def _announce(server: Server, ingest: socket, http: socket, stack: AsyncExitStack) -> None:
     """Leave word for people and for programs of this machine where this master listens."""
     host, port = ingest.getsockname()[:2]
     http_port = http.getsockname()[1]
-    file = data / "master.json"
+    scheme = "http" if server.tls_cert is None else "https"
+    file = server.data / "master.json"
     aside = file.with_suffix(".writing")
     aside.write_bytes(orjson.dumps({"pid": os.getpid(), "port": port, "http_port": http_port}))
     aside.rename(file)  # whoever waits for it finds it whole
     stack.callback(file.unlink, missing_ok=True)
-    log.info("listening", ingest=f"{host}:{port}", http=f"http://{host}:{http_port}", data=str(data))
+    log.info("listening", ingest=f"{host}:{port}", http=f"{scheme}://{host}:{http_port}", data=str(server.data))
 
 
 class Sealer:

@@ -46,12 +46,24 @@ class Master(Section):
     demo: bool = Field(default=False, description="show events here instead of sending them to a master")
 
 
+class Http(Section):
+    """Who may ask the master over HTTP, and how often."""
+
+    auth: bool | None = Field(
+        default=None, description="a consumer or admin key is needed; null: where server.host is reached from other machines"
+    )
+    cors: tuple[str, ...] = Field(default=(), description="origins whose pages may ask, such as https://desk.example; *: all")
+    rate: float | None = Field(
+        default=200.0, gt=0, description="requests a second of one address, twice as many at once; null: no limit"
+    )
+
+
 class Server(Section):
     """The master itself."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8766, ge=0, le=65535, description="WebSocket ingest; 0: the system chooses")
-    http_port: int = Field(default=8767, ge=0, le=65535, description="/health and /metrics; 0: the system chooses")
+    http_port: int = Field(default=8767, ge=0, le=65535, description="the HTTP API; 0: the system chooses")
     data: Path = Path("data")
     segment_mb: int = Field(default=64, ge=1, le=1024, description="size at which a journal segment is sealed to Parquet")
     segment_minutes: float = Field(default=15.0, gt=0, description="age at which it is")
@@ -63,6 +75,7 @@ class Server(Section):
     allow_legacy: bool | None = Field(
         default=None, description="login of older collectors, which sends the key; null: over TLS and from this machine only"
     )
+    http: Http = Http()
 
 
 class MasterSettings(BaseSettings):

@@ -34,6 +34,7 @@ from master.protocol import (
     decode_control,
     encode_control,
 )
+from master.reader import Reader
 from master.service import Sealer, run
 from master.settings import MasterSettings, load
 from tests.waiting import PATIENCE, until, until_now
@@ -109,13 +110,18 @@ async def _seal_nothing(_: Sealer) -> None:
     await asyncio.Event().wait()
 
 
+async def _start_when_asked(reader: Reader) -> None:
+    reader._answering = asyncio.create_task(reader._run())
+
+
 @asynccontextmanager
 async def running(
     data: Path, *, seals: bool = False, hangup: asyncio.Event | None = None, **server: Any
 ) -> AsyncIterator[Address]:
-    """A master in this process; it begins no child unless it `seals`."""
+    """A master in this process; it begins no child unless it `seals`, or is asked about the past."""
     stop = asyncio.Event()
-    with patch.object(Sealer, "run", Sealer.run if seals else _seal_nothing):
+    seal = Sealer.run if seals else _seal_nothing
+    with patch.object(Sealer, "run", seal), patch.object(Reader, "start", _start_when_asked):
         serving = asyncio.create_task(run(load(MasterSettings, configuration(data, **server)), stop, hangup))
         await until(lambda: serving.done() or address(data), "a master")
         if serving.done():

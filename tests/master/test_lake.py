@@ -29,9 +29,10 @@ from adapters.events import (
     Trade,
 )
 from master.journal import Journal, recover
-from master.lake import TABLES, connect, expire, rows, seal
+from master.lake import connect, expire, seal
 from master.protocol import Batch
 from master.segments import path_of, scan, segments_in
+from master.tables import TABLES, rows
 from tests.master.making import DAY, NOON, STREAM, batch, trade, write_segment
 from tests.master.steps import copied_at_every_step
 
@@ -145,7 +146,7 @@ digits = st.from_regex(r"\A-?[0-9]{1,30}(\.[0-9]{1,30})?\Z")
 def test_text_is_kept_to_the_last_zero(prices: list[tuple[str, str]]) -> None:
     told = [Trade(*ABOUT, "", price, amount, "buy") for price, amount in prices]
     told_books: list[Event] = [Book(*ABOUT, prices, [], None)]
-    found = rows(scan(batch(1, *told, *told_books).data, 1), 0)
+    found, _ = rows(scan(batch(1, *told, *told_books).data, 1), 0)
     by_name = {table.name: data.to_pylist() for table, data in found.items()}
     assert [(row["price_text"], row["amount_text"]) for row in by_name["trades"]] == prices
     assert [row["price"] for row in by_name["trades"]] == [float(price) for price, _ in prices]

@@ -1,18 +1,19 @@
 """What the master says of itself: /health for people and checks, /metrics for Prometheus; both from the same objects."""
 
+import subprocess
 from pathlib import Path
+from shutil import which
 from time import time_ns
 
 import aiohttp
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from msgspec import Struct, field
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.events import Event, Ticker
-from master.api import application
 from master.ingest import Ingest, Tally
 from master.journal import Journal, recover
-from master.metrics import Vitals
+from master.metrics import Usage, Vitals
 from master.protocol import Receiver
 from tests.master.making import STREAM, batch, trade
 from tests.master.running import collector, door, running
@@ -57,6 +58,31 @@ async def test_http_says_what_it_sends(tmp_path: Path) -> None:
             assert (answer.status, answer.content_type) == (200, "application/json")
         async with session.get("/nothing") as answer:
             assert answer.status == 404
+        async with session.get("/v1/market") as answer:
+            assert (await answer.json())["sources"] == []
+
+
+def objections(exposition: bytes) -> tuple[int, bytes]:
+    """Exit code of promtool, and what it has to say."""
+    command = ["promtool", "check", "metrics"]
+    checked = subprocess.run(
+        command, input=exposition, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=30
+    )
+    return checked.returncode, checked.stdout
+
+
+class SentFigures(Struct):
+    events: int = 1
+    conflated: int = 2
+    slow: int = 4
+    resumed: int = 8
+
+
+class SimpleConsumers(Struct):
+    """Two consumers, and what they were sent."""
+
+    clients: tuple[int, ...] = (1, 2)
+    figures: SentFigures = field(default_factory=SentFigures)
 
 
 class TestVitals:
@@ -65,7 +91,7 @@ class TestVitals:
         ingest = Ingest(door(tmp_path), Receiver(), tmp_path / "dead")
         journal = Journal(tmp_path, recover(tmp_path), ingest.committed, lambda _: None, roll_bytes=1 << 20, roll_seconds=60)
         journal.close()
-        return ingest, Vitals(ingest, journal)
+        return ingest, Vitals(ingest, journal, Usage())
 
     async def test_trouble_is_what_a_check_must_see(self, parts: tuple[Ingest, Vitals]) -> None:
         ingest, vitals = parts
@@ -73,8 +99,6 @@ class TestVitals:
         assert vitals.health()["status"] == "failing"
         assert vitals.health()["trouble"] == "no space left"
         assert samples(vitals.exposition().decode())["master_up", ()] == 0
-        async with TestClient(TestServer(application(vitals))) as client, client.get("/health") as answer:
-            assert answer.status == 503
 
     async def test_refusals_by_reason(self, parts: tuple[Ingest, Vitals]) -> None:
         ingest, vitals = parts
@@ -82,6 +106,31 @@ class TestVitals:
         found = samples(vitals.exposition().decode())
         assert found["master_refused_total", (("reason", "login"),)] == 2
         assert found["master_refused_total", (("reason", "damaged"),)] == 1
+
+    async def test_what_the_api_was_asked(self, tmp_path: Path) -> None:
+        usage = Usage()
+        usage.requests["/v1/price", 200] = 3
+        usage.queries["trades", "answered"] = 2
+        usage.query_seconds["trades"] = 0.5
+        usage.prices["absent"] = 1
+        journal = Journal(tmp_path, recover(tmp_path), lambda *_: None, lambda _: None, roll_bytes=1 << 20, roll_seconds=60)
+        journal.close()
+        ingest = Ingest(door(tmp_path), Receiver(), tmp_path)
+        found = samples(Vitals(ingest, journal, usage, SimpleConsumers()).exposition().decode())
+        assert found["master_http_requests_total", (("route", "/v1/price"), ("status", "200"))] == 3
+        assert found["master_queries_total", (("outcome", "answered"), ("table", "trades"))] == 2
+        assert found["master_query_seconds_sum", (("table", "trades"),)] == 0.5
+        assert found["master_query_seconds_count", (("table", "trades"),)] == 2
+        assert found["master_price_answers_total", (("state", "absent"),)] == 1
+        assert found["master_consumers", ()] == 2
+        assert found["master_consumer_slow_total", ()] == 4
+
+    @pytest.mark.skipif(which("promtool") is None, reason="promtool comes with Debian's package prometheus")
+    async def test_prometheus_has_nothing_to_say_against_it(self, parts: tuple[Ingest, Vitals]) -> None:
+        ingest, vitals = parts
+        ingest.exchanges["kraken"] = Tally({"Trade": 1}, 1)  # type: ignore[arg-type]
+        ingest.refused["login"] = 1
+        assert objections(vitals.exposition()) == (0, b"")
 
     async def test_odd_names_are_escaped(self, parts: tuple[Ingest, Vitals]) -> None:
         """A collector in another language may call an exchange what it likes."""
@@ -99,6 +148,6 @@ class TestVitals:
             tmp_path / "other", recover(tmp_path / "other"), lambda *_: None, lambda _: None, roll_bytes=1, roll_seconds=60
         )
         journal.close()
-        other = Vitals(Ingest(door(tmp_path), Receiver(), tmp_path), journal)
+        other = Vitals(Ingest(door(tmp_path), Receiver(), tmp_path), journal, Usage())
         assert samples(other.exposition().decode())["master_stored_events_total", ()] == 0
         assert samples(vitals.exposition().decode())["master_stored_events_total", ()] == 7
