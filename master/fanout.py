@@ -157,7 +157,7 @@ class Fanout:
 
     def _tell_gap(self, gap: Gap, position: int) -> None:
         """Gaps are few, and one may be about many markets: each has its place between what was before it and after it."""
-        listening = [outlet for outlet in self.clients if any(each.chooses(gap) for each in outlet.patterns.values())]
+        listening = [outlet for outlet in self.clients if any(each.chooses(gap) for each in outlet.streams)]
         if listening:
             self.position = position - 1
             self.flush()

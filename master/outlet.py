@@ -78,13 +78,13 @@ class Outlet:
         self._has_room = asyncio.Event()
 
     @property
-    def has_streams(self) -> bool:
-        return any(not each.channel.is_view for each in self.patterns.values())
+    def streams(self) -> list[Pattern]:
+        return [each for each in self.patterns.values() if not each.channel.is_view]
 
     @property
     def is_current(self) -> bool:
-        """Whether nothing of its streams is still to be put that is older than what comes."""
-        return self.has_streams and self._held is None
+        """Whether it has streams, and nothing of them is still to be put that is older than what comes."""
+        return self._held is None and bool(self.streams)
 
     # What is to be written.
 

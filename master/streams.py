@@ -204,7 +204,7 @@ def _cursor(outlet: Outlet, command: Subscribe, streams: list[Pattern]) -> int |
         raise CommandError(Error(command.id, "conflate_ms", f"{pause}", f"0 to {LONGEST_PAUSE_MS} milliseconds"))
     if command.cursor is None:
         return None
-    if not streams or outlet.has_streams:
+    if not streams or outlet.streams:
         detail = "a cursor is of streams, and goes with the first that a connection subscribes to"
         raise CommandError(Error(command.id, "cursor", detail, "all streams in one command, on a new connection"))
     return decode_cursor(command.cursor, command.id)

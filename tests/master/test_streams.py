@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -210,11 +211,11 @@ class TestSlow:
                 await slow.subscribe("liquidations:*:*")
                 await quick.subscribe("trades:*:*")
                 told = 0
-                while not here.fanout.figures.slow:
-                    here.tell(*wide, trade(told))
-                    told += len(wide)
-                    found = await quick.events(1)
-                    assert ids(found) == [str(told - len(wide))], "at once"
+                with patch.object(outlet, "MOST_QUEUED", 1 << 20):
+                    while not here.fanout.figures.slow:
+                        here.tell(*wide, trade(told))
+                        assert ids(await quick.events(1)) == [str(told)], "at once"
+                        told += len(wide)
                 rest = await slow.rest()
                 assert (rest[-1]["op"], rest[-1]["reason"]) == ("bye", "too slow")
                 assert rest[-1]["cursor"] == rest[-2]["cursor"]
@@ -273,13 +274,13 @@ class TestResume:
             here.past.hold()
             async with here.consumer() as one:
                 await one.subscribe("trades:*:*", cursor="0")
-                for number in range(100, 103):  # while the past is read, and while its end is
+                for number in range(100, 102):  # while the past is read, and while its end is
                     await until(lambda: here.past.waiting)
                     here.tell(trade(number))
                     here.fanout.flush()
                     here.past.go_on()
                 here.past.release()
-                assert ids(await one.events(103)) == [str(n) for n in range(103)]
+                assert ids(await one.events(102)) == [str(n) for n in range(102)]
 
     async def test_what_is_no_longer_kept_is_told(self) -> None:
         async with rig() as here:
@@ -326,12 +327,13 @@ class TestResume:
             assert not here.fanout.figures.slow
 
     async def test_the_master_ends_with_last_words(self, tmp_path: Path) -> None:
-        async with running(tmp_path) as master, collector(master, STREAM) as source, consumer(master) as one:
-            await one.subscribe("trades:*:*")
-            await source.send(batch(1))
-            found = await one.hear("events")
-            ending = asyncio.create_task(one.rest())
-        assert await ending == [{"op": "bye", "reason": "the master ends", "cursor": found["cursor"]}]
+        async with AsyncExitStack() as outside:
+            async with running(tmp_path) as master, collector(master, STREAM) as source:
+                one = await outside.enter_async_context(consumer(master))
+                await one.subscribe("trades:*:*")
+                await source.send(batch(1))
+                found = await one.hear("events")
+            assert await one.rest() == [{"op": "bye", "reason": "the master ends", "cursor": found["cursor"]}]
 
     @pytest.mark.parametrize("seals", [False, True])
     async def test_over_a_restart_and_a_sealed_segment(self, tmp_path: Path, seals: bool) -> None:
@@ -345,8 +347,7 @@ class TestResume:
             await source.send(batch(2, trade(3), trade(4)))
             await source.acked(STREAM, 2)
         if seals:
-            for segment in segments_in(tmp_path / "journal")[:-1] or segments_in(tmp_path / "journal"):
-                seal(segment, tmp_path / "lake")
+            await _seal_all(tmp_path)
         async with running(tmp_path) as master, consumer(master) as one:
             await one.subscribe("trades:*:*", cursor=found["cursor"])
             told += ids(await one.events(2))
@@ -359,8 +360,7 @@ class TestResume:
         async with running(tmp_path) as master, collector(master, STREAM) as source:
             await source.send(batch(1, trade(1)))
             await source.acked(STREAM, 1)
-        (segment,) = segments_in(tmp_path / "journal")
-        seal(segment, tmp_path / "lake")
+        await _seal_all(tmp_path)
         async with running(tmp_path) as master, consumer(master) as one:
             await one.subscribe("trades:*:*", cursor="0")
             assert ids(await one.events(1)) == ["1"], "all of it is there"
@@ -368,6 +368,14 @@ class TestResume:
         async with running(tmp_path) as master, consumer(master) as one:
             await one.subscribe("trades:*:*", cursor="0")
             assert (await one.hear("gap"))["reason"] == "older than what is kept"
+
+
+async def _seal_all(data: Path) -> None:
+    """What was stored so far; the newest segment, which stays, is an empty one."""
+    async with running(data):
+        pass
+    for segment in segments_in(data / "journal")[:-1]:
+        seal(segment, data / "lake")
 
 
 def _is_wanted(event: Event) -> bool:
