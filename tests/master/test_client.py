@@ -5,8 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -18,51 +17,9 @@ from master.auth import LoginError
 from master.client import Client, ConnectError, SubscriptionError
 from master.consumers import Events, Lost, Snapshot, Subscribed
 from master.protocol import new_stream
+from tests.master.line import line
 from tests.master.making import NOON, STREAM, batch, trade
 from tests.master.running import KEY, Address, collector, running
-
-
-class Line:
-    """A way to the master that can be cut."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.cuts = 0
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            writer.transport.abort()
-            return
-        ends = {writer, far_writer}
-        self._writers |= ends
-        await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
-        self._writers -= ends
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(4096):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    def cut(self) -> None:
-        self.cuts += bool(self._writers)
-        for each in self._writers:
-            each.transport.abort()
-
-
-@asynccontextmanager
-async def line() -> AsyncIterator[tuple[Line, str]]:
-    made = Line()
-    async with await asyncio.start_server(made.carry, "127.0.0.1", 0) as server:
-        yield made, f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        made.cut()
 
 
 async def heard(client: Client, wanted: int, cursor: str | None = None) -> list[str]:
@@ -89,7 +46,7 @@ async def feed(master: Address, numbers: Iterator[int], batches: int) -> None:
 
 class TestClient:
     async def test_each_trade_once_and_in_order_whatever_breaks(self, tmp_path: Path) -> None:
-        random, numbers, rounds, batches = Random(20), count(), 3, 60
+        random, numbers, rounds, batches = Random(20), count(), 3, 40
         async with line() as (way, url):
             reading: asyncio.Task[list[str]] | None = None
             for _ in range(rounds):  # the master restarts between them
