@@ -16,10 +16,9 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from adapters.events import Trade
+from adapters.events import Event, Trade
 from master.door import Grant
 from master.fanout import Fanout
-from master.resume import Past
 from master.streams import Streams
 
 TICK = 0.01
@@ -79,8 +78,14 @@ async def feed(fanout: Fanout, options: argparse.Namespace) -> float:
     return (process_time() - spent) / (monotonic() - began)
 
 
-class _Nothing(Past):
-    """Nobody asks."""
+class _Nothing:
+    """The past of a master that has none."""
+
+    async def oldest(self) -> int:
+        return 0
+
+    async def events(self, *_: object) -> list[tuple[int, Event]]:
+        return []
 
 
 async def consume(options: argparse.Namespace) -> None:

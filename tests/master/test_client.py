@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,3 +120,36 @@ class TestClient:
             finally:
                 child.kill()
                 await child.wait()
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "streams.md"
+
+
+@pytest.mark.parametrize(
+    "example", re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL), ids=["client", "by-hand"]
+)
+async def test_the_examples_run_as_they_are_written(tmp_path: Path, example: str) -> None:
+    async with running(tmp_path) as master, collector(master, STREAM) as source:
+        command = (sys.executable, "-u", "-c", example.replace("ws://127.0.0.1:8766", master.url))
+        environment = {**os.environ, "COLLECTOR_MASTER__KEY": KEY}
+        child = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment)
+        assert child.stdout is not None
+        said: list[bytes] = []
+        listening = asyncio.create_task(_listen(child.stdout, said))
+        try:
+            for seq in count(1):
+                await source.send(batch(seq))
+                await source.acked(STREAM, seq)
+                if any(b".50" in each for each in said):
+                    break
+                assert child.returncode is None
+                await asyncio.sleep(0.05)
+        finally:
+            child.kill()
+            await child.wait()
+            await listening
+
+
+async def _listen(output: asyncio.StreamReader, said: list[bytes]) -> None:
+    while told := await output.readline():
+        said.append(told)
