@@ -34,6 +34,10 @@ class Line:
         finally:
             writer.close()
 
+    @property
+    def is_used(self) -> bool:
+        return bool(self._writers)
+
     def cut(self) -> None:
         self.cuts += bool(self._writers)
         for each in self._writers:

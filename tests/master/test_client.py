@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -14,13 +16,18 @@ from random import Random
 import pytest
 
 from adapters.events import Ticker, Trade
+from master import client as of_client
 from master.auth import LoginError
 from master.client import Client, ConnectError, SubscriptionError
 from master.consumers import Events, Lost, Snapshot, Subscribed
 from master.protocol import new_stream
-from tests.master.line import line
+from tests.master.line import Line, line
 from tests.master.making import NOON, STREAM, batch, trade
-from tests.master.running import KEY, Address, collector, running
+from tests.master.running import KEY, Address, collector, ids, running
+from tests.waiting import until
+
+PACE = 0.005
+"""Seconds between two batches: enough of them for the test, and no more to read again than that takes."""
 
 
 async def heard(client: Client, wanted: int, cursor: str | None = None) -> list[str]:
@@ -36,38 +43,53 @@ async def heard(client: Client, wanted: int, cursor: str | None = None) -> list[
     return found
 
 
-async def feed(master: Address, numbers: Iterator[int], batches: int) -> None:
+async def read(client: Client, found: list[str]) -> None:
+    """All trades since the beginning, for ever."""
+    async for message in client.subscribe("trades:kraken:*", cursor="0"):
+        assert not isinstance(message, Lost)
+        if isinstance(message, Events):
+            found += [event.id for event in message.events if isinstance(event, Trade)]
+
+
+async def feed(master: Address, numbers: Iterator[int]) -> None:
     """A collector that goes on and on, on a stream of its own."""
     stream = new_stream()
     async with collector(master, stream) as source:
-        for seq in range(1, batches + 1):
+        for seq in count(1):
             await source.send(batch(seq, *(trade(next(numbers)) for _ in range(7)), stream=stream))
             await source.acked(stream, seq)
+            await asyncio.sleep(PACE)
+
+
+def _brings_more(way: Line, found: list[str], before: int) -> bool:
+    return way.is_used and len(found) > before
 
 
 class TestClient:
-    async def test_each_trade_once_and_in_order_whatever_breaks(self, tmp_path: Path) -> None:
-        random, numbers, rounds, batches = Random(20), count(), 3, 40
-        async with line() as (way, url):
-            reading: asyncio.Task[list[str]] | None = None
-            for _ in range(rounds):  # the master restarts between them
+    async def test_each_trade_once_and_in_order_whatever_breaks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(of_client, "FIRST_PAUSE", 0.01)
+        random, numbers, found = Random(20), count(), list[str]()
+        async with AsyncExitStack() as stack:
+            way, url = await stack.enter_async_context(line())
+            reading = asyncio.create_task(read(Client(url, KEY), found))  # it waits for the first master as for each other
+            for life in range(1, 4):
                 async with running(tmp_path) as master:
                     way.port = master.port
-                    if reading is None:
-                        client = Client(url, KEY)
-                        await client.__aenter__()
-                        reading = asyncio.create_task(heard(client, rounds * batches * 7, "0"))
-                    feeding = asyncio.create_task(feed(master, numbers, batches))
-                    while not feeding.done():
-                        await asyncio.sleep(random.uniform(0.0, 0.15))
+                    feeding = asyncio.create_task(feed(master, numbers))
+                    while way.cuts < life * 4:
+                        await until(partial(_brings_more, way, found, len(found)), "a connection that brings something")
+                        await asyncio.sleep(random.uniform(0.0, 0.06))
                         way.cut()
-                    await feeding
-            assert reading is not None
+                    feeding.cancel()
+                    await asyncio.wait([feeding])
             async with running(tmp_path) as master:
                 way.port = master.port
-                assert await reading == [str(number) for number in range(rounds * batches * 7)]
-            assert way.cuts >= rounds
-            await client.__aexit__()
+                stored = ids(tmp_path)
+                await until(lambda: len(found) >= len(stored), "the last trades")
+            reading.cancel()
+            await asyncio.wait([reading])
+        assert found == [str(number) for number in stored]
+        assert stored == list(range(len(stored)))
 
     async def test_from_a_cursor_that_was_kept(self, tmp_path: Path) -> None:
         async with running(tmp_path) as master, collector(master, STREAM) as source:
