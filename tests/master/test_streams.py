@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from adapters.events import Book, BookDelta, Event, Funding, Gap, Liquidation, Price, Ticker, Trade
-from master import outlet, resume, streams
+from master import fanout, outlet, resume, streams
 from master.consumers import MOST_TOPICS
 from master.lake import expire, seal
 from master.segments import segments_in
@@ -81,6 +81,20 @@ class TestStreams:
             await one.subscribe("gaps:kraken:BTC/USD", "book_deltas:kraken:*")
             await source.send(batch(1, gap("ETH/USD", "trades"), gap(None), gap(channel="trades")))
             assert [each["symbol"] for each in await one.events(2)] == [None, "BTC/USD"]
+
+    @pytest.mark.parametrize("most", [1, 400, 1 << 20])
+    async def test_a_cursor_is_of_all_that_was_told_and_of_nothing_else(self, most: int) -> None:
+        with patch.object(fanout, "FRAME_BYTES", most):
+            async with rig() as here, here.consumer() as one:
+                await one.subscribe("trades:*:*", "gaps:*:*")
+                here.tell(trade(1), trade(2, exchange="okx"), gap(), book(1), trade(3), trade(4), gap(), trade(5), book(2))
+                told: list[int] = []
+                while len(told) < 7:
+                    found = await one.hear("events")
+                    told += (positions := [each["position"] for each in found["events"]])
+                    if len(told) < 7:
+                        assert max(positions) == int(found["cursor"])
+                    assert sorted(told) == [at for at in (1, 2, 3, 5, 6, 7, 8) if at <= int(found["cursor"])]
 
     async def test_an_admin_may_too_and_a_collector_may_not(self, tmp_path: Path) -> None:
         async with running(tmp_path) as master, consumer(master, "admin") as one, consumer(master, "collector") as other:
