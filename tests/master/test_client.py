@@ -76,7 +76,7 @@ class TestClient:
                 async with running(tmp_path) as master:
                     way.port = master.port
                     feeding = asyncio.create_task(feed(master, numbers))
-                    while way.cuts < life * 4:
+                    while way.cuts < life * 3:
                         await until(partial(_brings_more, way, found, len(found)), "a connection that brings something")
                         await asyncio.sleep(random.uniform(0.0, 0.06))
                         way.cut()
