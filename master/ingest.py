@@ -6,7 +6,7 @@ I/O, and the old wire.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import Any
@@ -64,6 +64,8 @@ _encoder = msgspec.json.Encoder()
 
 Audience = Callable[[Sequence[Event], int], None]
 """Hears events once they are durable: those of one batch, and the position (segments.position) of the first. Must not wait."""
+Consumers = Callable[[ServerConnection, Grant], Awaitable[None]]
+"""Serves one consumer until its end."""
 
 
 class FencedError(Exception):
@@ -145,6 +147,7 @@ class Ingest:
     """All sessions, the marks of all streams, and the way into the journal."""
 
     def __init__(self, door: Door, receiver: Receiver, dead_letters: Path, newest: Scan | None = None) -> None:
+        self.consumers: Consumers = _send_nothing
         self.stored = 0
         self.exchanges = tallies(newest)
         self.refused = door.refused
@@ -237,8 +240,7 @@ class Ingest:
     async def _serve_as(self, grant: Grant, socket: ServerConnection) -> None:
         """What a role may do; nothing else."""
         if grant.role != "collector":
-            async for _ in socket:
-                raise ControlError(f"role {grant.role} sends nothing here")
+            await self.consumers(socket, grant)
             return
         # Not an option of the library, but its documented field of the protocol: large frames are for collectors.
         socket.protocol.max_message_size = MAX_BATCH
@@ -432,6 +434,11 @@ class Ingest:
                 continue
             if event is not None:
                 self.record([event])
+
+
+async def _send_nothing(socket: ServerConnection, grant: Grant) -> None:
+    async for _ in socket:
+        raise ControlError(f"role {grant.role} sends nothing here")
 
 
 def _lost(hole: Hole) -> Gap:

@@ -31,6 +31,8 @@ MIN_FREE = 2 << 30
 """Bytes of the disk that are left to others, whatever retention allows."""
 ROW_GROUP = 16_384
 """Rows that a reader of one market must read, at the least; files are sorted by symbol, then exchange."""
+GONE = "expired"
+"""File with the number of the newest segment of which anything has expired."""
 
 
 class LakeError(Exception):
@@ -77,14 +79,34 @@ def expire(lake: Path, *, oldest_day: str, max_bytes: int, min_free: int = MIN_F
     files = sorted(lake.glob("*/date=*/*.parquet"), key=lambda path: (path.parent.name, path.name))
     sizes = {path: path.stat().st_size for path in files}
     excess = max(sum(sizes.values()) - max_bytes, min_free - disk_usage(lake.parent).free)
-    gone = 0
+    leaving = []
     for path in files:
         if path.parent.name.removeprefix("date=") >= oldest_day and excess <= 0:
             break
-        path.unlink()
+        leaving.append(path)
         excess -= sizes[path]
-        gone += 1
-    return gone
+    if leaving:
+        _remember(lake, max(last_gone(lake), *(int(path.stem) for path in leaving)))
+    for path in leaving:
+        path.unlink()
+    return len(leaving)
+
+
+def _remember(lake: Path, segment: int) -> None:
+    """Before anything goes: nobody must take for whole what no longer is."""
+    aside = (lake / GONE).with_suffix(".writing")
+    aside.write_text(str(segment))
+    sync_path(aside)
+    aside.rename(lake / GONE)
+    sync_path(lake)
+
+
+def last_gone(lake: Path) -> int:
+    """The newest segment of which anything has expired; 0 where nothing has. Raises OSError."""
+    try:
+        return int((lake / GONE).read_text())
+    except FileNotFoundError:
+        return 0
 
 
 # Looking -------------------------------------------------------------------------------------------------------------------

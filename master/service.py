@@ -17,6 +17,7 @@ from websockets.asyncio.server import serve
 from master.api import application
 from master.auth import PLACEHOLDER_KEY
 from master.door import LOGIN_WITHIN, Door
+from master.fanout import Fanout
 from master.http import Gate
 from master.ingest import Ingest
 from master.journal import Journal, recover
@@ -28,8 +29,11 @@ from master.prices import Prices
 from master.protocol import MAX_BEFORE_LOGIN, Receiver
 from master.pulse import Pulse
 from master.reader import Reader
+from master.resume import LakePast
 from master.rooms import Rooms
+from master.segments import position
 from master.settings import ConfigError, MasterSettings, Server, is_loopback
+from master.streams import Streams
 from master.tls import Certificate, TlsError
 
 log = logger("master")
@@ -65,6 +69,10 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
             sealer = Sealer(settings, recovery.segments)
             door = Door(ring, server.allow_legacy)
             ingest = Ingest(door, Receiver(recovery.marks), server.data / "dead-letters", recovery.newest)
+            fanout = Fanout(position(recovery.next_number, 0))
+            streams = Streams(fanout, LakePast(server.data))
+            ingest.audience.append(fanout.hear)
+            ingest.consumers = streams.serve
             recovery.newest = None  # as large as a segment, and read
             journal = Journal(
                 *(journal_folder, recovery, ingest.committed, sealer.add),
@@ -90,6 +98,7 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
         await ingest.close()
         journal.stop()
         await committing
+        await streams.close()
     log.info("ended", stored=ingest.stored)
 
 

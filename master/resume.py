@@ -1,0 +1,105 @@
+"""What streams carried before: the events that a consumer has missed since its cursor, page by page, in order."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+import duckdb
+
+from adapters.events import Event
+from master.lake import connect, last_gone
+from master.segments import position
+from master.tables import TABLES, Table
+from master.topics import Pattern, only
+
+PAGE = 5000
+"""Events read at once from a table."""
+
+
+class PastError(Exception):
+    """What was cannot be read now; it may be later."""
+
+
+class Past(Protocol):
+    """Everything that is kept, durable events included from the moment on that the audience hears of them."""
+
+    async def oldest(self) -> int:
+        """The position behind which nothing was let go of yet. Raises PastError."""
+
+    async def events(
+        self, table: str, after: int, until: int, limit: int, exchange: str | None, symbol: str | None
+    ) -> list[tuple[int, Event]]:
+        """Events of one table of the lake with their positions: after < position <= until, in order, the first `limit` of them,
+        of this exchange and symbol where one is given. Raises PastError."""
+
+
+class Page(NamedTuple):
+    """Events in order, and how far they reach: up to `position` there are no others."""
+
+    events: list[tuple[int, Event]]
+    position: int
+
+
+async def page(past: Past, patterns: Sequence[Pattern], after: int, until: int) -> Page:
+    """What these patterns choose among the next events behind `after`. Raises PastError."""
+    wanted = {
+        table: [each for each in patterns if table in each.channel.tables] for each in patterns for table in each.channel.tables
+    }
+    found = await asyncio.gather(*(_events(past, table, those, after, until) for table, those in wanted.items()))
+    # A table that has more than it was asked for may have events before those that another one has told of already.
+    position = min([until, *(events[-1][0] for events in found if len(events) == PAGE)])
+    events = sorted((each for events in found for each in events if each[0] <= position), key=lambda each: each[0])
+    return Page([(at, event) for at, event in events if any(each.chooses(event) for each in patterns)], position)
+
+
+async def _events(past: Past, table: str, patterns: Sequence[Pattern], after: int, until: int) -> list[tuple[int, Event]]:
+    if table == "gaps":  # one without exchange or symbol is about all of them
+        return await past.events(table, after, until, PAGE, None, None)
+    exchange, symbol = only(each.exchange for each in patterns), only(each.symbol for each in patterns)
+    return await past.events(table, after, until, PAGE, exchange, symbol)
+
+
+class LakePast:
+    """Reads lake and journal in a thread."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+
+    async def oldest(self) -> int:
+        try:
+            gone = await asyncio.to_thread(last_gone, self._data / "lake")
+        except (OSError, ValueError) as error:
+            raise PastError(str(error)) from error
+        return position(gone + 1, 0) if gone else 0
+
+    async def events(
+        self, table: str, after: int, until: int, limit: int, exchange: str | None, symbol: str | None
+    ) -> list[tuple[int, Event]]:
+        chosen = {"position > ?": after, "position <= ?": until, "exchange = ?": exchange, "symbol = ?": symbol}
+        conditions = {condition: value for condition, value in chosen.items() if value is not None}
+        (of,) = (each for each in TABLES if each.name == table)
+        where = " AND ".join(conditions)
+        sql = f"SELECT position, {_fields(of)} FROM {table} WHERE {where} ORDER BY position LIMIT {limit}"  # noqa: S608 (ours)
+        rows = await asyncio.to_thread(self._ask, sql, [*conditions.values()])
+        return [(at, cast(Event, of.event(*fields))) for at, *fields in rows]
+
+    def _ask(self, sql: str, values: list[object]) -> list[tuple[Any, ...]]:
+        try:
+            with connect(self._data, with_ledger=False) as connection:
+                return connection.execute(sql, values).fetchall()
+        except (duckdb.Error, OSError) as error:
+            raise PastError(str(error)) from error
+
+
+def _fields(table: Table) -> str:
+    """The fields of the event, as the event has them."""
+    return ", ".join(_field(table, name) for name in table.event.__struct_fields__)
+
+
+def _field(table: Table, name: str) -> str:
+    if name in ("timestamp", "received", *table.times):
+        return f"epoch_us({name})"
+    if name in table.levels:
+        return f"[[level.price_text, level.amount_text] FOR level IN {name}]"
+    return f"{name}_text" if name in table.numbers else name
