@@ -60,10 +60,26 @@ async def _events(past: Past, table: str, patterns: Sequence[Pattern], after: in
     return await past.events(table, after, until, PAGE, exchange, symbol)
 
 
-class LakePast:
-    """Reads lake and journal in a thread."""
+class _Place(Struct):
+    position: int
 
-    def __init__(self, data: Path) -> None:
+
+class _Places(Struct):
+    rows: list[_Place]
+
+
+class _Events(Struct):
+    rows: list[Event]
+
+
+_places, _events_of = msgspec.json.Decoder(_Places), msgspec.json.Decoder(_Events)
+
+
+class ReaderPast:
+    """Asks the process that reads lake and journal."""
+
+    def __init__(self, reader: Reader, data: Path) -> None:
+        self._reader = reader
         self._data = data
 
     async def oldest(self) -> int:
@@ -74,32 +90,12 @@ class LakePast:
         return position(gone + 1, 0) if gone else 0
 
     async def events(
-        self, table: str, after: int, until: int, limit: int, exchange: str | None, symbol: str | None
+        self, table: Stored, after: int, until: int, limit: int, exchange: str | None, symbol: str | None
     ) -> list[tuple[int, Event]]:
-        chosen = {"position > ?": after, "position <= ?": until, "exchange = ?": exchange, "symbol = ?": symbol}
-        conditions = {condition: value for condition, value in chosen.items() if value is not None}
-        (of,) = (each for each in TABLES if each.name == table)
-        where = " AND ".join(conditions)
-        sql = f"SELECT position, {_fields(of)} FROM {table} WHERE {where} ORDER BY position LIMIT {limit}"  # noqa: S608 (ours)
-        rows = await asyncio.to_thread(self._ask, sql, [*conditions.values()])
-        return [(at, cast(Event, of.event(*fields))) for at, *fields in rows]
-
-    def _ask(self, sql: str, values: list[object]) -> list[tuple[Any, ...]]:
+        question = Question(table, exchange, symbol, limit=limit, after=after, until=until)
         try:
-            with connect(self._data, with_ledger=False) as connection:
-                return connection.execute(sql, values).fetchall()
-        except (duckdb.Error, OSError) as error:
+            found = await self._reader.ask(question)
+        except ReaderError as error:
             raise PastError(str(error)) from error
-
-
-def _fields(table: Table) -> str:
-    """The fields of the event, as the event has them."""
-    return ", ".join(_field(table, name) for name in table.event.__struct_fields__)
-
-
-def _field(table: Table, name: str) -> str:
-    if name in ("timestamp", "received", *table.times):
-        return f"epoch_us({name})"
-    if name in table.levels:
-        return f"[[level.price_text, level.amount_text] FOR level IN {name}]"
-    return f"{name}_text" if name in table.numbers else name
+        places = (each.position for each in _places.decode(found.body).rows)
+        return list(zip(places, _events_of.decode(found.body).rows, strict=True))

@@ -14,26 +14,16 @@ import orjson
 from aiohttp import web
 from websockets.asyncio.server import serve
 
-from master.api import application
 from master.auth import PLACEHOLDER_KEY
 from master.door import LOGIN_WITHIN, Door
-from master.fanout import Fanout
-from master.http import Gate
 from master.ingest import Ingest
 from master.journal import Journal, recover
 from master.keys import KeyRing, KeyRingError, file_in
 from master.log import logger
-from master.market import Market
-from master.metrics import Usage, Vitals
-from master.prices import Prices
 from master.protocol import MAX_BEFORE_LOGIN, Receiver
-from master.pulse import Pulse
-from master.reader import Reader
-from master.resume import LakePast
-from master.rooms import Rooms
 from master.segments import position
+from master.serving import Serving
 from master.settings import ConfigError, MasterSettings, Server, is_loopback
-from master.streams import Streams
 from master.tls import Certificate, TlsError
 
 log = logger("master")
@@ -69,10 +59,6 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
             sealer = Sealer(settings, recovery.segments)
             door = Door(ring, server.allow_legacy)
             ingest = Ingest(door, Receiver(recovery.marks), server.data / "dead-letters", recovery.newest)
-            fanout = Fanout(position(recovery.next_number, 0))
-            streams = Streams(fanout, LakePast(server.data))
-            ingest.audience.append(fanout.hear)
-            ingest.consumers = streams.serve
             recovery.newest = None  # as large as a segment, and read
             journal = Journal(
                 *(journal_folder, recovery, ingest.committed, sealer.add),
@@ -80,25 +66,28 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
                 roll_seconds=server.segment_minutes * 60,
                 heading=ingest.heading,
             )
+            serving = Serving(settings, ring, ingest, journal, position(recovery.next_number, 0))
+            await serving.start()
         except OSError as error:
             raise _unusable(error.filename or journal_folder, error) from error
         stack.callback(journal.close)
+        stack.push_async_callback(serving.close)
         committing = asyncio.create_task(ingest.run(journal))
         sealing = asyncio.create_task(sealer.run())
         stack.callback(sealing.cancel)
         minding = asyncio.create_task(_mind(door, ring, certificate, hangup or asyncio.Event()))
         stack.callback(minding.cancel)
+        working = asyncio.create_task(serving.run())
+        stack.callback(working.cancel)
         await _serve(ingest, door, ingest_socket, certificate, stack)
-        reader = Reader(server.data)
-        await reader.start()
-        stack.push_async_callback(reader.close)
-        await _serve_http(_application(settings, ring, ingest, journal, reader, stack), http_socket, certificate, stack)
+        await _serve_http(serving.application(), http_socket, certificate, stack)
         _announce(server, ingest_socket, http_socket, stack)
-        await _until(stop, committing, sealing, minding)
+        await _until(stop, committing, sealing, minding, working)
+        working.cancel()  # no price is made any more
         await ingest.close()
         journal.stop()
         await committing
-        await streams.close()
+        await serving.say_farewell()
     log.info("ended", stored=ingest.stored)
 
 
@@ -231,22 +220,6 @@ async def _serve(ingest: Ingest, door: Door, listening: socket, certificate: Cer
         close_timeout=CLOSE_WITHIN,
     )
     await stack.enter_async_context(server)
-
-
-def _application(
-    settings: MasterSettings, ring: KeyRing, ingest: Ingest, journal: Journal, reader: Reader, stack: AsyncExitStack
-) -> web.Application:
-    """The HTTP API, and the rooms that it asks."""
-    usage, market = Usage(), Market()
-    pulse = Pulse(ingest.exchanges, market)
-    ingest.audience += [market.take, pulse.hear]
-    beating = asyncio.create_task(pulse.run())
-    stack.callback(beating.cancel)
-    vitals, prices = Vitals(ingest, journal, usage), Prices(market, settings.prices)
-    server = settings.server
-    needs_key = not is_loopback(server.host) if server.http.auth is None else server.http.auth
-    gate = Gate(server.http, ring, usage, needs_key=needs_key)
-    return application(Rooms(vitals, market, prices, reader, pulse, usage), gate)
 
 
 async def _serve_http(app: web.Application, listening: socket, certificate: Certificate | None, stack: AsyncExitStack) -> None:

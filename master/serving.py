@@ -1,0 +1,123 @@
+"""What is made of what is stored, beside keeping it: the market, prices, streams and the HTTP API.
+
+All of it hears what is durable, in order, as an audience of ingest; what was before is asked of the reader.
+"""
+
+import asyncio
+from time import monotonic, time_ns
+
+import msgspec
+from aiohttp import web
+
+from adapters.events import Trade
+from master import dashboard
+from master.api import application
+from master.fanout import Fanout
+from master.history import Question
+from master.http import Gate
+from master.ingest import Ingest
+from master.journal import Journal
+from master.keys import KeyRing
+from master.log import logger
+from master.market import Market
+from master.metrics import Usage, Vitals
+from master.prices import Prices
+from master.pulse import Pulse
+from master.reader import Reader, ReaderError
+from master.resume import ReaderPast
+from master.rooms import Rooms
+from master.settings import MasterSettings, is_loopback
+from master.streams import Streams
+
+log = logger("serving")
+
+REMEMBERED = 3_600_000_000
+"""Microseconds before the start whose trades the market is told again: those of the longest volumes."""
+PAGE = 5000
+WARM_PAUSE = 0.02
+"""Seconds between two pages of them, so that what arrives is not kept waiting."""
+
+
+class _Page(msgspec.Struct):
+    rows: list[Trade]
+
+
+_page = msgspec.json.Decoder(_Page)
+
+
+class Serving:
+    """Every room that serves, from the start of a master to its end."""
+
+    def __init__(self, settings: MasterSettings, ring: KeyRing, ingest: Ingest, journal: Journal, position: int) -> None:
+        """`position`: that behind which the first event of this life will be."""
+        self._settings = settings
+        self._ring = ring
+        self._ingest = ingest
+        self._journal = journal
+        self._position = position
+        self._reader = Reader(settings.server.data)
+        self._market = Market()
+        self._pulse = Pulse(ingest.exchanges, self._market)
+        self._prices = Prices(self._market, settings.prices)
+        self._fanout = Fanout(position)
+        self._streams = Streams(self._fanout, ReaderPast(self._reader, settings.server.data))
+        ingest.audience += [self._market.take, self._pulse.hear, self._fanout.hear]
+        ingest.consumers = self._streams.serve
+
+    def application(self) -> web.Application:
+        """The HTTP API, and the page."""
+        server, usage = self._settings.server, Usage()
+        needs_key = not is_loopback(server.host) if server.http.auth is None else server.http.auth
+        gate = Gate(server.http, self._ring, usage, needs_key=needs_key)
+        vitals = Vitals(self._ingest, self._journal, usage, self._fanout)
+        rooms = Rooms(vitals, self._market, self._prices, self._reader, self._pulse, usage)
+        return application(rooms, gate, dashboard.routes())
+
+    async def start(self) -> None:
+        """Before anybody can ask. Raises OSError."""
+        await self._reader.start()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._pulse.run())
+            tasks.create_task(self._record_prices())
+            tasks.create_task(self._remember())
+
+    async def say_farewell(self) -> None:
+        """After the last event is durable: tell consumers where to go on."""
+        await self._streams.close()
+
+    async def close(self) -> None:
+        await self._reader.close()
+
+    async def _record_prices(self) -> None:
+        """Keep the prices of all feeds, at even times."""
+        every = self._settings.prices.record_seconds
+        due = monotonic()
+        while True:
+            due = max(due + every, monotonic())
+            await asyncio.sleep(due - monotonic())
+            if self._ingest.trouble is None:
+                self._ingest.record([*self._prices.events(time_ns() // 1000)])
+
+    async def _remember(self) -> None:
+        """Tell the market the trades of the hour before this start."""
+        if not self._position:
+            return
+        question = Question("trades", start=time_ns() // 1000 - REMEMBERED, until=self._position, limit=PAGE)
+        told = 0
+        try:
+            while True:
+                found = await self._reader.ask(question)
+                trades = _page.decode(found.body).rows
+                self._market.take(trades, 0)
+                told += len(trades)
+                if found.cursor is None:
+                    break
+                question = msgspec.structs.replace(question, cursor=found.cursor)
+                await asyncio.sleep(WARM_PAUSE)
+        except ReaderError as error:
+            log.error("volumes and prices begin without the trades before this start", told=told, reason=str(error))
+        else:
+            log.info("the market knows the last hour", trades=told)
