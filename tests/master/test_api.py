@@ -292,7 +292,9 @@ async def test_in_a_master_that_runs(tmp_path: Path) -> None:
             assert [(row["id"], row["price"], row["received"]) for row in past["rows"]] == [("1", "101.50", then)]
             (candle,) = (await answer(client, "/v1/candles", symbol="BTC/USD", interval="1d"))["rows"]
             assert (candle["open"], float(candle["volume"]), candle["trades"]) == ("101.50", 0.1, 1)
-            (hour,) = (await answer(client, "/v1/completeness"))["rows"]
+            assert (await answer(client, "/v1/trades", start=then + 1))["rows"] == []
+            assert len((await answer(client, "/v1/trades", start="2025-01-01", end=then + 1))["rows"]) == 1
+            (hour,) = (await answer(client, "/v1/completeness", since="2025-01-01"))["rows"]
             assert (hour["exchange"], hour["channel"], hour["events"]) == ("kraken", "trades", 1)
             assert "10000" in (await refusal(client, 400, "/v1/trades", limit=10_001))["change"]
 
