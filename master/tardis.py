@@ -28,7 +28,7 @@ _Side = dict[float, tuple[str, str]]
 
 
 class Change(Struct, gc=False):
-    """What a reader of a book is told at one moment: levels set, or removed (amount "0")."""
+    """What a reader of a book is told at one moment: levels set, or removed (amount "0"). A snapshot is for who has none."""
 
     timestamp: int
     local: int
@@ -41,7 +41,7 @@ class Replay:
     """One book as its events tell it, and what makes a reader's book the same after each of them.
 
     A book that begins anew, and a view that shows another book than the one before it, are told by what is different. A book in
-    doubt is taken away from the moment on at which it was last known to be right, and comes back as a snapshot.
+    doubt is taken away from the moment on at which it was last known to be right. To who has no levels they come as a snapshot.
     """
 
     def __init__(self) -> None:
@@ -79,10 +79,9 @@ class Replay:
     def _book(self, book: Book) -> Change | None:
         if self._follows_changes and self._is_view(book):
             return None
-        was_known, self.is_known = self.is_known, True
-        self._follows_changes, self._sequence = False, book.sequence
+        self.is_known, self._follows_changes, self._sequence = True, False, book.sequence
         bids, asks = (_differences(*pair) for pair in zip(self._sides, (book.bids, book.asks), strict=True))
-        return self._told(book.timestamp, book.received, bids, asks, is_snapshot=not was_known)
+        return self._told(book.timestamp, book.received, bids, asks)
 
     def _is_view(self, book: Book) -> bool:
         """Whether it says nothing new to who follows the changes; also one that was held back while the master was away."""
@@ -100,12 +99,11 @@ class Replay:
         self.is_known = self._follows_changes = False
         return self._told(at, at, bids, asks)
 
-    def _told(
-        self, timestamp: int | None, received: int, bids: Levels, asks: Levels, *, is_snapshot: bool = False
-    ) -> Change | None:
+    def _told(self, timestamp: int | None, received: int, bids: Levels, asks: Levels) -> Change | None:
         if not bids and not asks:
             return None
         self._local = max(self._local, received)
+        is_snapshot = not any(self._sides)
         for index, levels in enumerate((bids, asks)):
             self._apply(index, levels)
         return Change(self._local if timestamp is None else timestamp, self._local, bids, asks, is_snapshot)
