@@ -28,7 +28,7 @@ _Side = dict[float, tuple[str, str]]
 
 
 class Change(Struct, gc=False):
-    """What a reader of a book is told at one moment: levels set, or removed (amount "0"). A snapshot is for who has none."""
+    """What a reader of a book is told at one moment: levels set, or removed (amount "0")."""
 
     timestamp: int
     local: int
@@ -41,7 +41,10 @@ class Replay:
     """One book as its events tell it, and what makes a reader's book the same after each of them.
 
     A book that begins anew, and a view that shows another book than the one before it, are told by what is different. A book in
-    doubt is taken away from the moment on at which it was last known to be right. To who has no levels they come as a snapshot.
+    doubt is taken away, level by level, from the moment on at which it was last known to be right.
+
+    A file has one snapshot, at its beginning. What comes after a gap could be told as another, but hftbacktest 2.4.4 keeps no more
+    levels of a later snapshot than the first had; levels that were taken away and set again are right for every reader.
     """
 
     def __init__(self) -> None:
@@ -51,6 +54,7 @@ class Replay:
         self._sequence: int | None = None
         self._follows_changes = False
         self._local = 0
+        self._has_begun = False
 
     def take(self, event: Book | BookDelta | Gap) -> Change | None:
         """In the order in which the master took them. `local` never goes back, so that rows stay in this order."""
@@ -65,10 +69,10 @@ class Replay:
         self._follows_changes, self._sequence = True, event.sequence
         return self._told(event.timestamp, event.received, event.bids, event.asks)
 
-    def whole(self, at: int) -> Change:
-        """All of the book as it is, for a reader who begins at this moment."""
+    def begin(self, at: int) -> Change:
+        """All of the book as it is, for a reader who begins at this moment; where it is absent, that comes with the next."""
         bids, asks = (list(side.values()) for side in self._sides)
-        self._local = max(self._local, at)
+        self._local, self._has_begun = max(self._local, at), bool(bids or asks)
         return Change(at, self._local, bids, asks, is_snapshot=True)
 
     def top(self) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
@@ -103,7 +107,7 @@ class Replay:
         if not bids and not asks:
             return None
         self._local = max(self._local, received)
-        is_snapshot = not any(self._sides)
+        is_snapshot, self._has_begun = not self._has_begun, True
         for index, levels in enumerate((bids, asks)):
             self._apply(index, levels)
         return Change(self._local if timestamp is None else timestamp, self._local, bids, asks, is_snapshot)
@@ -134,8 +138,7 @@ def changes(events: Iterable[Book | BookDelta | Gap], start: int) -> Iterator[tu
         at = (event.since or event.received) if isinstance(event, Gap) else event.received
         if at >= start and at // DAY > day:
             day = at // DAY
-            if replay.is_known:
-                yield replay, replay.whole(max(start, day * DAY))
+            yield replay, replay.begin(max(start, day * DAY))
         change = replay.take(event)
         if change is not None and change.local >= start:
             yield replay, change
@@ -152,10 +155,10 @@ def level_rows(about: tuple[str, str], told: Iterable[tuple[Replay, Change]]) ->
 
 def quote_rows(about: tuple[str, str], told: Iterable[tuple[Replay, Change]]) -> Iterator[Row]:
     """`quotes` of one exchange and symbol: the best prices of its book whenever they change; empty where it is absent."""
-    shown = None
+    shown: tuple[object, object] = (None, None)
     for replay, change in told:
         top = replay.top()
-        if top != shown or change.is_snapshot:
+        if top != shown or (change.is_snapshot and any(top)):
             shown = top
             bid, ask = (best or (None, None) for best in top)
             yield (*about, change.timestamp, change.local, ask[1], ask[0], bid[0], bid[1])

@@ -93,16 +93,21 @@ class TestChanges:
 
 
 class TestAbsence:
-    def test_a_book_in_doubt_is_taken_away_when_it_was_last_right_and_comes_back_as_a_snapshot(self) -> None:
+    def test_a_book_in_doubt_is_taken_away_when_it_was_last_right_and_comes_back_whole(self) -> None:
         events = [book(NOON, [("1", "1")], [("2", "1")]), gap(NOON + 100, NOON + 10), book(NOON + 100, [("1", "1")], [])]
         assert [row[3:] for row in levels_of(events)[2:]] == [
             (NOON + 10, "false", "bid", "1", "0"),
             (NOON + 10, "false", "ask", "2", "0"),
-            (NOON + 100, "true", "bid", "1", "1"),
+            (NOON + 100, "false", "bid", "1", "1"),
         ]
 
     def test_changes_of_a_book_that_is_absent_are_not_told(self) -> None:
-        events = [change(NOON, [("1", "1")], []), book(NOON + 1, [("2", "1")], []), gap(NOON + 2), change(NOON + 3, [("1", "1")], [])]
+        events = [
+            change(NOON, [("1", "1")], []),
+            book(NOON + 1, [("2", "1")], []),
+            gap(NOON + 2),
+            change(NOON + 3, [("1", "1")], []),
+        ]
         assert replayed(levels_of(events)) == ({}, {})
 
     def test_a_change_that_does_not_follow_takes_the_book_away(self) -> None:
