@@ -23,13 +23,13 @@ from master.lake import connect
 from master.query import QueryError
 from master.segments import sync_path
 from master.settings import ConfigError
-from master.tardis import COLUMNS, DAY, LOCAL_TIMESTAMP, Row, changes, level_rows, quote_rows
+from master.tardis import COLUMNS, DAY, EXCHANGES, LOCAL_TIMESTAMP, Row, changes, level_rows, quote_rows
 
 Format = Literal["tardis-csv", "parquet"]
 
 _SUFFIX = {"tardis-csv": ".csv.gz", "parquet": ".parquet"}
 _BATCH = 65_536
-_MEMORY = "1GB"
+_MEMORY = "512MB"
 """Of DuckDB; what it sorts beyond that goes to the disk."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOR_EVER = 1 << 60
@@ -76,7 +76,7 @@ SELECT DISTINCT exchange, symbol FROM {table}
 WHERE ($exchange IS NULL OR exchange = $exchange) AND ($symbol IS NULL OR symbol = $symbol) AND {within}
 """
 _FLAT_ROWS = """
-SELECT exchange, upper(symbol), epoch_us(coalesce(timestamp, received)), epoch_us(received), {columns}
+SELECT $name, upper(symbol), epoch_us(coalesce(timestamp, received)), epoch_us(received), {columns}
 FROM {table} WHERE {market} AND {within} ORDER BY received, position
 """
 _BEGIN = f"""
@@ -127,10 +127,9 @@ def export(data: Path, out: Path, form: Format, chosen: Chosen) -> Iterator[Writ
             connection.execute(f"SET memory_limit = '{_MEMORY}'; SET temp_directory = '{folder}'")
             for kind in chosen.types:
                 for exchange, symbol in _markets(connection, kind, chosen):
-                    market = {"exchange": exchange, "symbol": symbol}
-                    rows = _rows(connection, kind, market, chosen)
+                    rows = _rows(connection, kind, exchange, symbol, chosen)
                     for day, of_day in groupby(rows, key=_day):
-                        yield _write(out / file_name(market, kind, day, form), kind, of_day)
+                        yield _write(out / file_name(exchange, kind, day, symbol, form), kind, of_day)
                         is_empty = False
     except (duckdb.Error, OSError) as error:
         raise QueryError(str(error)) from error
@@ -138,11 +137,11 @@ def export(data: Path, out: Path, form: Format, chosen: Chosen) -> Iterator[Writ
         raise QueryError(f"{data} has nothing of that; `python -m master gaps` shows what is stored")
 
 
-def file_name(market: dict[str, str], kind: str, day: int, form: Format) -> str:
+def file_name(exchange: str, kind: str, day: int, symbol: str, form: Format) -> str:
     """`binance_trades_2026-01-31_BTC-USDT.csv.gz`: of the symbol `/` becomes `-` and `:` becomes `_`."""
-    symbol = market["symbol"].upper().replace("/", "-").replace(":", "_")
+    plain = symbol.upper().replace("/", "-").replace(":", "_")
     date = (_EPOCH + timedelta(days=day)).date()
-    return f"{market['exchange']}_{kind}_{date}_{symbol}{_SUFFIX[form]}"
+    return f"{EXCHANGES.get(exchange, exchange)}_{kind}_{date}_{plain}{_SUFFIX[form]}"
 
 
 def _markets(connection: duckdb.DuckDBPyConnection, kind: str, chosen: Chosen) -> list[tuple[str, str]]:
@@ -151,17 +150,17 @@ def _markets(connection: duckdb.DuckDBPyConnection, kind: str, chosen: Chosen) -
     return sorted({(exchange, symbol) for of_table in found for exchange, symbol in of_table})
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, kind: str, market: dict[str, str], chosen: Chosen) -> Iterator[Row]:
-    within = {**market, "start": chosen.start, "end": chosen.end}
+def _rows(connection: duckdb.DuckDBPyConnection, kind: str, exchange: str, symbol: str, chosen: Chosen) -> Iterator[Row]:
+    name, market = EXCHANGES.get(exchange, exchange), {"exchange": exchange, "symbol": symbol}
     if kind in _FLAT:
         (table,) = _TABLES[kind]
-        yield from _fetched(
-            connection.execute(_FLAT_ROWS.format(columns=_FLAT[kind], table=table, market=_MARKET, within=_WITHIN), within)
-        )
-        return
-    (begin,) = connection.execute(_BEGIN, {**market, "start": chosen.start}).fetchall()[0]
-    events = _book_events(connection, {**market, "begin": begin, "end": chosen.end})
-    yield from _OF_BOOKS[kind]((market["exchange"], market["symbol"].upper()), changes(events, chosen.start))
+        question = _FLAT_ROWS.format(columns=_FLAT[kind], table=table, market=_MARKET, within=_WITHIN)
+        wanted = {**market, "name": name, "start": chosen.start, "end": chosen.end}
+        yield from _fetched(connection.execute(question, wanted))
+    else:
+        (begin,) = connection.execute(_BEGIN, {**market, "start": chosen.start}).fetchall()[0]
+        events = _book_events(connection, {**market, "begin": begin, "end": chosen.end})
+        yield from _OF_BOOKS[kind]((name, symbol.upper()), changes(events, chosen.start))
 
 
 def _fetched(result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:

@@ -22,6 +22,14 @@ COLUMNS = {
     "liquidations": (*_ABOUT, *_DEAL),
 }
 LOCAL_TIMESTAMP = 3
+EXCHANGES = {
+    "binanceus": "binance-us",
+    "cryptocom": "crypto-com",
+    "gateio": "gate-io",
+    "htx": "huobi",
+    "okx": "okex",
+}
+"""Under what other name tardis.dev has an exchange; nautilus_trader refuses names that are not of its list."""
 
 Row = tuple[str | int | None, ...]
 _Side = dict[float, tuple[str, str]]
@@ -43,8 +51,8 @@ class Replay:
     A book that begins anew, and a view that shows another book than the one before it, are told by what is different. A book in
     doubt is taken away, level by level, from the moment on at which it was last known to be right.
 
-    A file has one snapshot, at its beginning. What comes after a gap could be told as another, but hftbacktest 2.4.4 keeps no more
-    levels of a later snapshot than the first had; levels that were taken away and set again are right for every reader.
+    A file has one snapshot, at its beginning. What comes after a gap could be told as another, but hftbacktest 2.4.4 keeps no
+    more levels of a later snapshot than the first had; levels taken away and set again are right for every reader.
     """
 
     def __init__(self) -> None:

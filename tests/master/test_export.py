@@ -3,7 +3,6 @@
 import gzip
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +129,11 @@ class TestFiles:
             [str(NOON + 20), "false", "bid", str(NOON + 10), "0"],
         ]
 
+    def test_an_exchange_has_the_name_that_readers_know_it_by(self, tmp_path: Path) -> None:
+        write_segment(tmp_path / "journal", 1, [batch(1, Trade("okx", "BTC/USDT", NOON, NOON, "1", "1", "2", "sell"))])
+        assert run(tmp_path, tmp_path / "out", "tardis-csv", "--exchange", "okx") == 0
+        assert lines(tmp_path / "out" / "okex_trades_2025-11-26_BTC-USDT.csv.gz")[1].startswith("okex,BTC/USDT,")
+
     def test_a_file_that_cannot_be_finished_is_not_there(self, data: Path, tmp_path: Path) -> None:
         """A folder stands where the file should: nothing half-written is left, and the old is as it was."""
         taken = tmp_path / "out" / PARTS.format("trades", "csv.gz")
@@ -200,13 +204,13 @@ def read_by_duckdb(file: Path) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first day as both CSV and Parquet."""
     folder = tmp_path_factory.mktemp("exported")
     write_segment(folder / "data" / "journal", 1, [batch(1, *EVENTS)])
     for form in ("tardis-csv", "parquet"):
         run(folder / "data", folder / "out", form)
-    yield folder / "out"
+    return folder / "out"
 
 
 class TestReaders:
@@ -237,6 +241,20 @@ class TestReaders:
             trades += action == types.TRADE_EVENT
         assert tuple({price: amount for price, amount in side.items() if amount} for side in sides) == LAST
         assert trades == 2
+
+    def test_nautilus_trader_has_our_book_at_the_end(self, exported: Path) -> None:
+        """Where it is installed: it wants an older pandas and uvloop than this project's other tests."""
+        loaders = pytest.importorskip("nautilus_trader.adapters.tardis.loaders", reason="nautilus_trader is not installed")
+        model = pytest.importorskip("nautilus_trader.model")
+        loader = loaders.TardisCSVDataLoader(price_precision=2, size_precision=8)
+        book = model.book.OrderBook(model.InstrumentId.from_str("BTC/USD:USD.KRAKEN"), model.enums.BookType.L2_MBP)
+        for delta in loader.load_deltas(exported / PARTS.format("incremental_book_L2", "csv.gz")):
+            book.apply_delta(delta)
+        sides = (book.bids(), book.asks())
+        assert tuple({float(level.price): float(level.size()) for level in side} for side in sides) == LAST
+        trades = loader.load_trades(exported / PARTS.format("trades", "csv.gz"))
+        assert [(str(trade.price), str(trade.size)) for trade in trades] == [("100.10", "0.00000001"), ("100.20", "0.10000000")]
+        assert len(loader.load_quotes(exported / PARTS.format("quotes", "csv.gz"))) == ROWS["quotes"]
 
 
 def test_as_a_command(data: Path, tmp_path: Path) -> None:

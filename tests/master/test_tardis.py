@@ -72,29 +72,33 @@ class TestChanges:
         assert rows[-1] == (*ABOUT, NOON + 7, NOON + 7, "false", "bid", "1", "2")
 
     def test_views_in_between_are_not_told(self) -> None:
-        base = book(NOON, [("3", "1"), ("2", "1"), ("1", "1")], [], 10)
+        base: Told = book(NOON, [("3", "1"), ("2", "1"), ("1", "1")], [], 10)
         told = levels_of([base, change(NOON + 1, [("3", "0")], [], 11, 10), book(NOON + 2, [("2", "1")], [], 11)])
         assert len(told) == 4
 
     def test_views_without_numbers_are_not_told_either_while_they_agree(self) -> None:
-        base = book(NOON, [("3", "1"), ("2", "1"), ("1", "1")], [("4", "1")])
-        events = [base, change(NOON + 1, [("3", "0")], []), book(NOON + 2, [("2", "1")], [("4", "1")])]
+        base: Told = book(NOON, [("3", "1"), ("2", "1"), ("1", "1")], [("4", "1")])
+        events: list[Told] = [base, change(NOON + 1, [("3", "0")], []), book(NOON + 2, [("2", "1")], [("4", "1")])]
         assert len(levels_of(events)) == 5
         anew = book(NOON + 3, [("2", "9")], [("4", "1")])
         assert replayed(levels_of([*events, anew])) == ({2.0: "9"}, {4.0: "1"})
 
     def test_a_book_of_another_number_begins_anew(self) -> None:
-        events = [book(NOON, [("3", "1"), ("2", "1")], [], 10), change(NOON + 1, [("3", "0")], [], 11, 10)]
+        events: list[Told] = [book(NOON, [("3", "1"), ("2", "1")], [], 10), change(NOON + 1, [("3", "0")], [], 11, 10)]
         assert replayed(levels_of([*events, book(NOON + 2, [("9", "1")], [], 20)])) == ({9.0: "1"}, {})
 
     def test_a_view_that_was_held_back_does_not_undo_newer_changes(self) -> None:
-        events = [book(NOON, [("3", "1"), ("2", "1")], [], 10), change(NOON + 1, [("3", "0")], [], 12, 10)]
+        events: list[Told] = [book(NOON, [("3", "1"), ("2", "1")], [], 10), change(NOON + 1, [("3", "0")], [], 12, 10)]
         assert replayed(levels_of([*events, book(NOON + 2, [("3", "1")], [], 11)])) == ({2.0: "1"}, {})
 
 
 class TestAbsence:
     def test_a_book_in_doubt_is_taken_away_when_it_was_last_right_and_comes_back_whole(self) -> None:
-        events = [book(NOON, [("1", "1")], [("2", "1")]), gap(NOON + 100, NOON + 10), book(NOON + 100, [("1", "1")], [])]
+        events: list[Told] = [
+            book(NOON, [("1", "1")], [("2", "1")]),
+            gap(NOON + 100, NOON + 10),
+            book(NOON + 100, [("1", "1")], []),
+        ]
         assert [row[3:] for row in levels_of(events)[2:]] == [
             (NOON + 10, "false", "bid", "1", "0"),
             (NOON + 10, "false", "ask", "2", "0"),
@@ -102,7 +106,7 @@ class TestAbsence:
         ]
 
     def test_changes_of_a_book_that_is_absent_are_not_told(self) -> None:
-        events = [
+        events: list[Told] = [
             change(NOON, [("1", "1")], []),
             book(NOON + 1, [("2", "1")], []),
             gap(NOON + 2),
@@ -111,7 +115,7 @@ class TestAbsence:
         assert replayed(levels_of(events)) == ({}, {})
 
     def test_a_change_that_does_not_follow_takes_the_book_away(self) -> None:
-        events = [book(NOON, [("1", "1")], [], 10), change(NOON + 1, [("2", "1")], [], 13, 12)]
+        events: list[Told] = [book(NOON, [("1", "1")], [], 10), change(NOON + 1, [("2", "1")], [], 13, 12)]
         assert replayed(levels_of(events)) == ({}, {})
 
     def test_a_gap_of_an_unknown_beginning_counts_when_it_was_told(self) -> None:
@@ -122,7 +126,7 @@ class TestFiles:
     MIDNIGHT = NOON // DAY * DAY + DAY
 
     def test_a_day_begins_with_the_whole_book(self) -> None:
-        events = [book(NOON, [("1", "1")], [("2", "2")]), change(self.MIDNIGHT + 50, [("1", "3")], [])]
+        events: list[Told] = [book(NOON, [("1", "1")], [("2", "2")]), change(self.MIDNIGHT + 50, [("1", "3")], [])]
         assert [row[2:] for row in levels_of(events)[2:]] == [
             (self.MIDNIGHT, self.MIDNIGHT, "true", "bid", "1", "1"),
             (self.MIDNIGHT, self.MIDNIGHT, "true", "ask", "2", "2"),
@@ -130,7 +134,11 @@ class TestFiles:
         ]
 
     def test_what_is_before_the_beginning_is_known_and_not_told(self) -> None:
-        events = [book(NOON, [("1", "1")], []), change(NOON + 10, [("2", "2")], []), change(NOON + 30, [("1", "0")], [])]
+        events: list[Told] = [
+            book(NOON, [("1", "1")], []),
+            change(NOON + 10, [("2", "2")], []),
+            change(NOON + 30, [("1", "0")], []),
+        ]
         assert [row[3:] for row in levels_of(events, NOON + 20)] == [
             (NOON + 20, "true", "bid", "1", "1"),
             (NOON + 20, "true", "bid", "2", "2"),
@@ -138,20 +146,28 @@ class TestFiles:
         ]
 
     def test_a_book_that_was_lost_the_day_before_is_not_there_the_next(self) -> None:
-        events = [book(NOON, [("1", "1")], []), gap(self.MIDNIGHT + 9, NOON + 1), book(self.MIDNIGHT + 9, [("2", "1")], [])]
+        events: list[Told] = [
+            book(NOON, [("1", "1")], []),
+            gap(self.MIDNIGHT + 9, NOON + 1),
+            book(self.MIDNIGHT + 9, [("2", "1")], []),
+        ]
         assert [row[3:] for row in levels_of(events)[1:]] == [
             (NOON + 1, "false", "bid", "1", "0"),
             (self.MIDNIGHT + 9, "true", "bid", "2", "1"),
         ]
 
     def test_local_time_never_goes_back_so_that_sorting_keeps_the_order(self) -> None:
-        events = [book(NOON, [("1", "1")], []), change(NOON + 9, [("1", "2")], []), change(NOON + 8, [("1", "3")], [])]
+        events: list[Told] = [
+            book(NOON, [("1", "1")], []),
+            change(NOON + 9, [("1", "2")], []),
+            change(NOON + 8, [("1", "3")], []),
+        ]
         assert [row[3] for row in levels_of(events)] == [NOON, NOON + 9, NOON + 9]
 
 
 class TestQuotes:
     def test_the_best_prices_whenever_they_change(self) -> None:
-        events = [
+        events: list[Told] = [
             book(NOON, [("10", "1"), ("9", "2")], [("11", "3")]),
             change(NOON + 1, [("9", "5")], []),
             change(NOON + 2, [("10", "0")], []),
