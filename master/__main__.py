@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     gaps.add_argument("--until", help="the hour behind the last (UTC)")
     gaps.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table")
     gaps.set_defaults(run=_gaps)
+    _add_export(commands.add_parser("export", help="files for other tools, in the columns of tardis.dev's CSV files"))
     tidy = commands.add_parser("tidy", help="seal closed journal segments and enforce retention (the master does this itself)")
     tidy.add_argument("segments", nargs="*", type=Path)
     tidy.add_argument("--data", type=Path, required=True)
@@ -57,6 +58,18 @@ def _parser() -> argparse.ArgumentParser:
     tidy.set_defaults(run=_tidy)
     _add_keys(commands.add_parser("keys", help="make, list and revoke keys; a running master follows at once"))
     return parser
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    _common(parser)
+    parser.add_argument("--format", choices=("tardis-csv", "parquet"), required=True)
+    parser.add_argument("--out", type=Path, required=True, help="the folder for the files")
+    parser.add_argument("--exchange")
+    parser.add_argument("--symbol", help="such as BTC/USDT")
+    parser.add_argument("--type", help="such as trades,incremental_book_L2 (default: all)")
+    parser.add_argument("--start", help="the first moment, such as 2026-01-31 or 2026-01-31T12:00 (UTC)")
+    parser.add_argument("--end", help="the moment behind the last (UTC)")
+    parser.set_defaults(run=_export)
 
 
 def _add_keys(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +162,21 @@ def _gaps(options: argparse.Namespace) -> int:
 
     chosen = {name: getattr(options, name) for name in ("exchange", "symbol", "since", "until")}
     return _told(options, lambda data: answer_ledger(data, chosen, options.format))
+
+
+def _export(options: argparse.Namespace) -> int:
+    from master.export import choose, export  # noqa: PLC0415
+
+    chosen = choose(options.exchange, options.symbol, options.type, options.start, options.end)
+
+    def write(data: Path) -> None:
+        files = rows = 0
+        for written in export(data, options.out, options.format, chosen):
+            print(written.path, flush=True)
+            files, rows = files + 1, rows + written.rows
+        print(f"{files} files, {rows:,} rows", file=sys.stderr)
+
+    return _told(options, write)
 
 
 def _told(options: argparse.Namespace, tell: Callable[[Path], None]) -> int:

@@ -2,9 +2,8 @@
 
 Of each exchange and symbol there are bars of a second for the last minutes, of a minute for the last hours and of an hour for
 the last days; an older second becomes part of its minute, an older minute of its hour. A trade changes one bar. Every other
-interval, and the consolidated candle of a symbol over all exchanges, is put together when somebody looks, so that nobody pays
-for what nobody watches. Bars are joined by the order (venue time, position) of their trades: in which order they came is no
-matter.
+interval, and the consolidated candle of a symbol over all exchanges, is put together when somebody looks: nobody pays for what
+nobody watches. Bars are joined by the order (venue time, position) of their trades: in which order they came is no matter.
 """
 
 from collections.abc import Iterable, Sequence

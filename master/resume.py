@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
-import duckdb
+import msgspec
+from msgspec import Struct
 
 from adapters.events import Event
-from master.lake import connect, last_gone
+from master.history import Question, Stored
+from master.lake import last_gone
+from master.reader import Reader, ReaderError
 from master.segments import position
-from master.tables import TABLES, Table
 from master.topics import Pattern, only
 
 PAGE = 5000
