@@ -89,7 +89,7 @@ class Answers:
         if question.table == "completeness":
             return self._completeness(question, now)
         page = _Page(question, self._view.position)
-        if question.table == "gaps":
+        if question.table == "gaps" and question.after is None:
             self._mount_ledger(now)
             found = self._ask(page.rows("gaps"), page)
         elif question.table == "candles":

@@ -15,6 +15,9 @@ MOST_ROWS = {"json": 10_000, "csv": 1_000_000, "parquet": 1_000_000, "arrow": 1_
 MOST_BYTES = 64 << 20
 """Of one answer."""
 
+Stored = Literal["trades", "books", "book_deltas", "tickers", "funding", "liquidations", "prices", "gaps"]
+"""What stands in the lake as it came."""
+
 _ENDLESS = 2**63 - 1
 
 
@@ -36,14 +39,15 @@ class Question(Struct, omit_defaults=True):
     out and none comes twice, whatever comes in meanwhile. A row whose time no column holds (only a collector that is none of
     ours sends such) is found by position alone.
 
-    With `after`, rows stand in order of position: those behind it. `until` is the last position that is wanted, in any order.
+    With `after`, rows stand in order of position: those behind it, `gaps` as they were told. `until` is the last position that
+    is wanted, in any order.
 
     `candles` are made of the trades, each in the bucket of its venue time; without an exchange, of all that have the symbol.
     `gaps` of a market are all that touch it: also those of its whole exchange, and of everything. `completeness` comes whole,
     whatever the limit.
     """
 
-    table: Literal["trades", "books", "tickers", "candles", "prices", "gaps", "completeness"]
+    table: Stored | Literal["candles", "completeness"]
     exchange: str | None = None
     symbol: str | None = None
     start: int | None = None
@@ -117,7 +121,7 @@ def _check_candles(question: Question) -> None:
 
 
 def _check_after(question: Question) -> None:
-    if question.table in ("candles", "gaps", "completeness"):
+    if question.table in ("candles", "completeness"):
         raise QuestionError("after", f"leave it out: {question.table} are in order of time")
     for name in ("start", "end", "cursor"):
         if getattr(question, name) is not None:

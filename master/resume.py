@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from adapters.events import Event
-from master.history import Question, Stored
+from master.history import Question, QuestionError, Stored
 from master.lake import last_gone
 from master.reader import Reader, ReaderError
 from master.segments import position
@@ -30,7 +30,7 @@ class Past(Protocol):
         """The position behind which nothing was let go of yet. Raises PastError."""
 
     async def events(
-        self, table: str, after: int, until: int, limit: int, exchange: str | None, symbol: str | None
+        self, table: Stored, after: int, until: int, limit: int, exchange: str | None, symbol: str | None
     ) -> list[tuple[int, Event]]:
         """Events of one table of the lake with their positions: after < position <= until, in order, the first `limit` of them,
         of this exchange and symbol where one is given. Raises PastError."""
@@ -55,7 +55,7 @@ async def page(past: Past, patterns: Sequence[Pattern], after: int, until: int) 
     return Page([(at, event) for at, event in events if any(each.chooses(event) for each in patterns)], position)
 
 
-async def _events(past: Past, table: str, patterns: Sequence[Pattern], after: int, until: int) -> list[tuple[int, Event]]:
+async def _events(past: Past, table: Stored, patterns: Sequence[Pattern], after: int, until: int) -> list[tuple[int, Event]]:
     if table == "gaps":  # one without exchange or symbol is about all of them
         return await past.events(table, after, until, PAGE, None, None)
     exchange, symbol = only(each.exchange for each in patterns), only(each.symbol for each in patterns)
@@ -94,10 +94,22 @@ class ReaderPast:
     async def events(
         self, table: Stored, after: int, until: int, limit: int, exchange: str | None, symbol: str | None
     ) -> list[tuple[int, Event]]:
-        question = Question(table, exchange, symbol, limit=limit, after=after, until=until)
-        try:
-            found = await self._reader.ask(question)
-        except ReaderError as error:
-            raise PastError(str(error)) from error
-        places = (each.position for each in _places.decode(found.body).rows)
-        return list(zip(places, _events_of.decode(found.body).rows, strict=True))
+        found: list[tuple[int, Event]] = []
+        most = limit
+        while len(found) < limit:
+            most = min(most, limit - len(found))
+            behind = found[-1][0] if found else after
+            try:
+                answer = await self._reader.ask(Question(table, exchange, symbol, limit=most, after=behind, until=until))
+            except ReaderError as error:
+                raise PastError(str(error)) from error
+            except QuestionError as error:  # rows that are too large to come at once
+                if most == 1:
+                    raise PastError(str(error)) from error
+                most //= 2
+                continue
+            places = (each.position for each in _places.decode(answer.body).rows)
+            found += zip(places, _events_of.decode(answer.body).rows, strict=True)
+            if answer.rows < most:
+                break
+        return found

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from adapters.events import Book, BookDelta, Event, Funding, Gap, Liquidation, Price, Ticker, Trade
+from master.history import Stored
 
 LONGEST_TOPIC = 200
 
@@ -20,7 +21,7 @@ class Channel(Struct, frozen=True):
 
     name: str
     kinds: tuple[type[Event], ...]
-    tables: tuple[str, ...] = ()
+    tables: tuple[Stored, ...] = ()
 
     @property
     def is_view(self) -> bool:
