@@ -43,8 +43,8 @@ SELECT * FROM {rows} WHERE {conditions} ORDER BY {order} LIMIT $limit
 _CANDLES = """
 SELECT {exchange} AS exchange, symbol, max(time) AS timestamp, max(epoch_us(received)) AS received,
     $interval AS interval, start,
-    arg_min(price_text, (time, position)) AS open_text, max({{p: price, t: price_text}}).t AS high_text,
-    min({{p: price, t: price_text}}).t AS low_text, arg_max(price_text, (time, position)) AS close_text,
+    arg_min(price_text, (time, position)) AS open_text, arg_max(price_text, price) AS high_text,
+    arg_min(price_text, price) AS low_text, arg_max(price_text, (time, position)) AS close_text,
     rtrim(rtrim((
         coalesce(sum(TRY_CAST(amount_text AS DECIMAL(18, 8))) FILTER (strlen(amount_text) <= 10), 0)
         + coalesce(sum(TRY_CAST(amount_text AS DECIMAL(38, 18))) FILTER (strlen(amount_text) > 10), 0)
@@ -54,7 +54,8 @@ FROM (SELECT *, time - ((time % $size) + $size) % $size AS start FROM (
     SELECT *, epoch_us(coalesce(timestamp, received)) AS time FROM {rows}
 )) WHERE {conditions} GROUP BY ALL ORDER BY start {way} LIMIT $limit
 """
-"""Text of ten characters fits the short decimal, which costs a fifth of the long one; sums are exact to 18 places."""
+"""Text of ten characters fits the short decimal, which costs a fifth of the long one; sums are exact to 18 places. Where equal
+prices have different texts, high and low may be either."""
 
 
 class Answers:
@@ -104,12 +105,12 @@ class Answers:
         may hold, the rest is of no interest."""
         first, last = page.span(key)
         parts = [part for part in self._view.parts(table) if getattr(part, key)[0] <= last and getattr(part, key)[1] >= first]
-        edge = _LAST if page.is_back else _FIRST
-        parts.sort(key=lambda part: getattr(part, key)[edge], reverse=page.is_back)
-        count = FIRST_LOOK
+        parts.sort(key=lambda part: getattr(part, key)[page.is_back], reverse=page.is_back)
+        edges = [getattr(part, key)[page.is_back] for part in parts]
+        count = max(FIRST_LOOK, sum(abs(edge - edges[0]) < page.least_span for edge in edges))
         while True:
             found = self._ask(sql(self._rows(page, table, parts[:count])), page)
-            if count >= len(parts) or page.is_certain(found, getattr(parts[count], key)[edge]):
+            if count >= len(parts) or page.is_certain(found, edges[count]):
                 return found
             count *= 4
 
@@ -140,9 +141,6 @@ class Answers:
         found = ledger.question(self._connection, {name: _text(value) for name, value in chosen.items()})
         rows = found.to_arrow_table()
         return Found(_body(rows, question.format, None, None), rows.num_rows)
-
-
-_FIRST, _LAST = 0, 1
 
 
 class _Page:
@@ -203,6 +201,11 @@ class _Page:
         if key == "position":
             return (self._question.after or 0) + 1, self._until
         return self._times
+
+    @property
+    def least_span(self) -> int:
+        """A page of so many candles takes at least that long."""
+        return self._question.limit * self._size
 
     def rows(self, source: str) -> str:
         way = " DESC" if self.is_back else ""

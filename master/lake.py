@@ -268,9 +268,15 @@ def _part(data: Path | pa.Table, count: int, received: Span, timestamp: Span, po
 
 def _span(about: pq.FileMetaData, column: int) -> Span:
     """Of a column of integers or times, over all row groups; of one without values: it may be anywhere."""
-    told = [about.row_group(group).column(column).statistics for group in range(about.num_row_groups)]
-    known = [(each.min_raw, each.max_raw) for each in told if each is not None and each.has_min_max]
-    return _around(*known) if known and None not in told else EVERYTHING
+    known: list[Span] = []
+    for group in range(about.num_row_groups):
+        chunk = about.row_group(group).column(column)
+        statistics = chunk.statistics  # reads memory of `chunk`, which must live as long
+        if statistics is None:
+            return EVERYTHING
+        if statistics.has_min_max:
+            known.append((statistics.min_raw, statistics.max_raw))
+    return _around(*known) if known else EVERYTHING
 
 
 def connect(data: Path, *, with_ledger: bool = True) -> "DuckDBPyConnection":
