@@ -11,7 +11,7 @@ RUN groupadd --system --gid 990 collector && useradd --system --uid 990 --gid co
     && mkdir /data && chown collector:collector /data
 WORKDIR /app
 COPY --from=build /venv /venv
-COPY LICENSE config.json ./
+COPY LICENSE config.json config.ftso.json ./
 COPY adapters adapters
 COPY collector collector
 COPY master master
