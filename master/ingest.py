@@ -18,7 +18,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from adapters.backfill import LastTrade
-from adapters.events import Event, Gap, Trade
+from adapters.events import Event, Gap, Price, Trade
 from master import legacy
 from master.door import Door, Grant, address_of
 from master.journal import Journal, JournalError
@@ -201,12 +201,13 @@ class Ingest:
             log.info("writing again")
         self._receiver.committed({batch.stream: batch.seq for batch in batches})
         for batch in batches:
+            events = self._taken.popleft()
             self.stored += batch.count
             if batch.stream == self._own:
                 self._own_held.pop(batch.seq, None)
+                self.stored -= sum(type(event) is Price for event in events)  # made here, of what is counted already
             for session in self._carriers.get(batch.stream, ()):
                 session.owe(batch.stream)
-            events = self._taken.popleft()
             for hear in self.audience:
                 hear(events, position)
             position += batch.count
@@ -351,7 +352,8 @@ class Ingest:
                 raise msgspec.ValidationError(f"{len(events)} events, {batch.count} announced")
         except msgspec.MsgspecError as error:
             batch, events = self._bury(batch, error)
-        count(self.exchanges, events)
+        received = events if batch.stream != self._own else [each for each in events if type(each) is not Price]
+        count(self.exchanges, received)
         self._taken.append(events)
         self._journal.append(batch)
 
