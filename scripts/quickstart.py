@@ -80,8 +80,8 @@ async def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         master, master_http = await programs.master()
         collector, monitor = await programs.collector(master, simulator)
         console.print(f"data: {options.data}   logs: {programs.logs}", highlight=False, soft_wrap=True)
-        console.print(f"page: {master_http}/   API: docs/api.md", highlight=False, soft_wrap=True)
         console.print(f"health: {monitor}/health (collector)   {master_http}/health (master)", highlight=False, soft_wrap=True)
+        console.print(f"page: {master_http}/ (what it serves beside: docs/api.md)", highlight=False, soft_wrap=True)
         if options.seconds is not None:
             asyncio.get_running_loop().call_later(options.seconds, stop.set)
         await watch(session, monitor, master_http, programs, stop, console)
