@@ -192,7 +192,7 @@ class _Segment:
         self.events = 0
         self.parts: dict[Table, list[Part]] = {table: [] for table in TABLES}
         self._end = 0
-        self._last = b""
+        self._last = (0, b"")
         self._is_whole = False
 
     def read_on(self, *, is_newest: bool) -> None:
@@ -212,7 +212,8 @@ class _Segment:
 
     def _goes_on(self, fd: int) -> bool:
         """Whether what was read last is still there: a write that a disk refuses is taken back, and another follows."""
-        return os.pread(fd, len(self._last), self._end - len(self._last)) == self._last
+        offset, header = self._last
+        return os.pread(fd, len(header), offset) == header
 
     def _take(self, data: bytes, written: int, *, is_newest: bool) -> None:
         found = scan(data, self.number)
@@ -223,7 +224,9 @@ class _Segment:
         told, self.events = rows(found, written, self.events)
         for table, data_of_table in told.items():
             _add(self.parts[table], _part_of_rows(data_of_table))
-        self._last = data[max(0, found.end - HEADER_SIZE) : found.end] or self._last
+        if found.end:
+            last = found.offsets[-1] - self._end if found.offsets else 0
+            self._last = (self._end + last, data[last : last + HEADER_SIZE])
         self._end += found.end
 
 

@@ -87,13 +87,14 @@ CREATE VIEW ledger.touched AS
     ON hole.exchange IN (market.exchange, '') AND coalesce(hole.symbol, market.symbol) = market.symbol
     AND (hole.channel = market.channel OR hole.channel NOT IN {_MARKET_CHANNELS});
 CREATE VIEW ledger.ids_filled AS
-    SELECT hole.position, hole.symbol, sum(least(hole.last, part.last) - greatest(hole.first, part.first) + 1) AS ids
+    SELECT hole.position, hole.exchange, hole.symbol,
+        sum(least(hole.last, part.last) - greatest(hole.first, part.first) + 1) AS ids
     FROM ledger.touched hole JOIN ledger.filled part
     ON hole.exchange = part.exchange AND hole.symbol = part.symbol AND hole.channel = part.channel
     AND part.received >= hole.received AND part.first <= hole.last AND part.last >= hole.first
     GROUP BY ALL;
 CREATE VIEW ledger.time_filled AS
-    SELECT hole.position, hole.symbol, hole.channel,
+    SELECT hole.position, hole.exchange, hole.symbol, hole.channel,
         sum(epoch(least(hole.until, span.until) - greatest(hole.since, span.since))) AS seconds
     FROM ledger.touched hole JOIN ledger.filled_spans span
     ON hole.exchange = span.exchange AND hole.symbol = span.symbol AND hole.channel = span.channel
@@ -104,9 +105,11 @@ CREATE VIEW ledger.shares AS
         CASE WHEN hole.first IS NULL THEN coalesce(times.seconds / nullif(epoch(hole.until - hole.since), 0), 0)
         ELSE coalesce(numbers.ids, 0) / (hole.last - hole.first + 1) END AS share
     FROM ledger.touched hole
-    LEFT JOIN ledger.ids_filled numbers ON hole.position = numbers.position AND hole.symbol = numbers.symbol
+    LEFT JOIN ledger.ids_filled numbers
+    ON hole.position = numbers.position AND hole.exchange = numbers.exchange AND hole.symbol = numbers.symbol
     LEFT JOIN ledger.time_filled times
-    ON hole.position = times.position AND hole.symbol = times.symbol AND hole.channel = times.channel;
+    ON hole.position = times.position AND hole.exchange = times.exchange AND hole.symbol = times.symbol
+    AND hole.channel = times.channel;
 CREATE VIEW gaps AS
     SELECT gap.*, CASE WHEN reason <> 'backfilled' THEN least(coalesce(share, 0), 1) END AS repaired
     FROM ledger.gaps gap LEFT JOIN (SELECT position, avg(share) AS share FROM ledger.shares GROUP BY position) USING (position);

@@ -73,8 +73,8 @@ class Reader:
 
     def __init__(self, data: Path, *, within: float = ANSWER_WITHIN) -> None:
         """`within`: seconds after which a question fails, waiting included."""
+        self.within = within
         self._data = data
-        self._within = within
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._child: Process | None = None
@@ -101,11 +101,16 @@ class Reader:
         """Whether a question would be worked at; not so in the pause after the child has died again."""
         return monotonic() >= self._not_before
 
+    @property
+    def pid(self) -> int | None:
+        """Of the child; None while there is none."""
+        return None if self._child is None else self._child.pid
+
     async def ask(self, question: Question) -> Found:
         """Raises QuestionError, BusyError, SlowError and ReaderError."""
         if len(self._waiting) >= MOST_WAITING:
             raise BusyError(f"{MOST_WAITING} questions wait already; ask again in a second")
-        waiting = _Waiting(question, asyncio.get_running_loop().create_future(), monotonic() + self._within)
+        waiting = _Waiting(question, asyncio.get_running_loop().create_future(), monotonic() + self.within)
         self._waiting.append(waiting)
         self._wake.set()
         return await waiting.answer
@@ -126,7 +131,7 @@ class Reader:
                 reply = await self._exchange(_encode(waiting.question))
         except TimeoutError:
             await self._end()  # nothing else stops a question that is being worked at
-            _fail(waiting, SlowError(f"no answer within {self._within:g} s; ask for less"))
+            _fail(waiting, SlowError(f"no answer within {self.within:g} s; ask for less"))
         except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError) as error:
             _fail(waiting, await self._died(error))
         except ReaderError as error:

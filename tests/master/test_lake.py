@@ -29,9 +29,9 @@ from adapters.events import (
     Trade,
 )
 from master.journal import Journal, recover
-from master.lake import connect, expire, seal
+from master.lake import View, connect, expire, seal
 from master.protocol import Batch
-from master.segments import path_of, scan, segments_in
+from master.segments import path_of, position, scan, segments_in
 from master.tables import TABLES, rows
 from tests.master.making import DAY, NOON, STREAM, batch, trade, write_segment
 from tests.master.steps import copied_at_every_step
@@ -60,6 +60,7 @@ SPARE: dict[str, Event] = {
     "funding": Funding("kraken", "BTC/USD", None, NOON, "-0.0001"),
     "gaps": Gap("kraken", None, None, NOON, "connection", "closed"),
 }
+FULL_BATCH = batch(3, FULL["tickers"])
 TIMES = ("timestamp", "received", "start", "next_time", "since", "until")
 
 
@@ -319,6 +320,26 @@ class TestDamage:
         assert numbers(tmp_path) == [1]
         assert ask(tmp_path, "SELECT count(*) FROM gaps") == [(0,)]
 
+    @pytest.mark.parametrize("sealed", [False, True], ids=["journal", "parquet"])
+    def test_events_behind_it_keep_their_positions(self, tmp_path: Path, sealed: bool) -> None:
+        """What the master told while it took them, before the damage, is what cursors hold."""
+        self.damaged(tmp_path)
+        if sealed:
+            seal_all(tmp_path)
+        places = "SELECT position, id FROM trades UNION ALL SELECT position, channel FROM gaps ORDER BY 1"
+        assert ask(tmp_path, places) == [
+            *((position(1, 1), "1"), (position(1, 2), "journal"), (position(1, 4), "3"), (position(2, 1), "4")),
+        ]
+
+    def test_of_a_head_it_takes_no_place(self, tmp_path: Path) -> None:
+        path = write_segment(tmp_path / "journal", 1, [batch(1)], {STREAM: 5})
+        content = bytearray(path.read_bytes())
+        content[content.index(STREAM.hex().encode())] ^= 1
+        path.write_bytes(content)
+        assert ask(tmp_path, "SELECT position FROM gaps UNION ALL SELECT position FROM trades ORDER BY 1") == [
+            *((position(1, 0),), (position(1, 1),)),
+        ]
+
 
 # Keeping within bounds ----------------------------------------------------------------------------------------------------
 
@@ -414,6 +435,76 @@ class TestConnect:
             keeping.stop()
         assert keeping.sealed > 3, "it was sealed meanwhile"
         assert len(numbers(tmp_path)) == keeping.committed
+
+
+class TestView:
+    """What is read on as it is written."""
+
+    def seen(self, view: View) -> list[tuple[int, str]]:
+        view.look()
+        found = [part.data for part in view.parts(TABLES[0])]
+        rows = [row for each in found for row in (pq.read_table(each) if isinstance(each, Path) else each).to_pylist()]
+        return sorted((row["position"], row["id"]) for row in rows)
+
+    def test_at_whatever_byte_a_write_stands(self, tmp_path: Path) -> None:
+        path = write_segment(tmp_path / "journal", 1, [batch(1), batch(2, trade(2), trade(3)), FULL_BATCH, batch(4)])
+        content = path.read_bytes()
+        wanted = [(position(1, 1), "1"), (position(1, 2), "2"), (position(1, 3), "3"), (position(1, 5), "4")]
+        view, most = View(tmp_path), 0
+        for size in (*range(0, len(content), 7), len(content)):
+            path.write_bytes(content[:size])
+            found = self.seen(view)
+            assert found == wanted[: len(found)]
+            assert len(found) >= most
+            most = len(found)
+        assert most == len(wanted)
+        assert view.position == position(1, 5)
+
+    def test_a_write_that_was_taken_back_is_forgotten(self, tmp_path: Path) -> None:
+        path = write_segment(tmp_path / "journal", 1, [batch(1)])
+        view, kept = View(tmp_path), path.read_bytes()
+        path.write_bytes(kept + batch(2).data)
+        assert [number for _, number in self.seen(view)] == ["1", "2"]
+        path.write_bytes(kept + batch(7).data + batch(8).data)
+        assert [number for _, number in self.seen(view)] == ["1", "7", "8"]
+        path.write_bytes(kept)
+        assert [number for _, number in self.seen(view)] == ["1"]
+
+    def test_many_small_writes_become_few_parts(self, tmp_path: Path) -> None:
+        path = write_segment(tmp_path / "journal", 1, [])
+        view = View(tmp_path)
+        with path.open("ab", buffering=0) as file:
+            for number in range(1, 200):
+                file.write(batch(number).data)
+                view.look()
+        parts = list(view.unsealed(TABLES[0]))
+        assert len(parts) < 10
+        assert sum(part.rows for part in parts) == 199
+        assert (min(part.received[0] for part in parts), max(part.received[1] for part in parts)) == (NOON + 1, NOON + 199)
+
+    def test_what_a_file_holds_is_known_by_its_footer(self, tmp_path: Path) -> None:
+        late = Trade("kraken", "BTC/USD", NOON - DAY, NOON + 5, "", "1", "1", "buy", "backfill")
+        keep(tmp_path, 3, trade(1, received=NOON + 9), late, FULL["books"], trade(2, received=NOON + 7))
+        seal_all(tmp_path)
+        view = View(tmp_path)
+        view.look()
+        (part,) = view.parts(TABLES[0])
+        assert (part.rows, part.received, part.time) == (3, (NOON + 5, NOON + 9), (NOON - DAY, NOON + 9))
+        assert part.position == (position(3, 1), position(3, 4))
+
+    def test_what_was_sealed_behind_our_look_waits_for_the_next(self, tmp_path: Path) -> None:
+        """Else rows would be missing in the midst of those that are seen."""
+        path = keep(tmp_path, 1, trade(1))
+        view = View(tmp_path)
+        view.look()
+        with path.open("ab") as file:
+            file.write(batch(2).data)
+        keep(tmp_path, 2, trade(3))
+        keep(tmp_path, 3, trade(4))
+        for number in (1, 2):
+            seal(path_of(tmp_path / "journal", number), tmp_path / "lake")
+        assert [part.rows for part in view.parts(TABLES[0])] == [1]
+        assert [number for _, number in self.seen(view)] == ["1", "2", "3", "4"]
 
 
 class Keeping(threading.Thread):

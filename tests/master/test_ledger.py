@@ -86,6 +86,11 @@ class TestGaps:
         keep(tmp_path, *others, gap(0, 10, symbol=None), filled(0, 10, told=20))
         assert repaired(tmp_path) == [0.5, None]
 
+    def test_of_everything_what_one_exchange_filled_is_not_filled_on_another(self, tmp_path: Path) -> None:
+        others = [trade(1), trade(1, exchange="okx")]
+        keep(tmp_path, *others, gap(0, 10, exchange="", symbol=None), filled(0, 10, told=20))
+        assert repaired(tmp_path) == [0.5, None]
+
 
 class TestCompleteness:
     def test_data_without_holes_is_complete(self, tmp_path: Path) -> None:
