@@ -63,7 +63,7 @@ _replies = msgspec.msgpack.Decoder(Reply | Fault)
 
 
 class _Waiting(Struct):
-    question: Question
+    question: bytes
     answer: asyncio.Future[Found]
     deadline: float
 
@@ -110,7 +110,7 @@ class Reader:
         """Raises QuestionError, BusyError, SlowError and ReaderError."""
         if len(self._waiting) >= MOST_WAITING:
             raise BusyError(f"{MOST_WAITING} questions wait already; ask again in a second")
-        waiting = _Waiting(question, asyncio.get_running_loop().create_future(), monotonic() + self.within)
+        waiting = _Waiting(_encode(question), asyncio.get_running_loop().create_future(), monotonic() + self.within)
         self._waiting.append(waiting)
         self._wake.set()
         return await waiting.answer
@@ -128,7 +128,7 @@ class Reader:
     async def _answer(self, waiting: _Waiting) -> None:
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + waiting.deadline - monotonic()):
-                reply = await self._exchange(_encode(waiting.question))
+                reply = await self._exchange(waiting.question)
         except TimeoutError:
             await self._end()  # nothing else stops a question that is being worked at
             _fail(waiting, SlowError(f"no answer within {self.within:g} s; ask for less"))
