@@ -74,7 +74,20 @@ class Pending:
         elif kind in _NAMES and self.pressure is Pressure.FULL:
             self._miss(event)
         else:
+            self._keep_order(event)
             self.events.append(event)
+
+    def _keep_order(self, event: Event) -> None:
+        """A book that is kept back goes out before a change that follows it, and never behind the gap that it was before."""
+        if type(event) is BookDelta:
+            before = self._latest.pop((Book, event.exchange, event.symbol), None)
+            if before is not None:
+                self.events.append(before)
+        elif type(event) is Gap and event.channel == "orderbooks":
+            for kind, exchange, symbol in list(self._latest):
+                if kind is Book and exchange == event.exchange and event.symbol in (None, symbol):
+                    del self._latest[kind, exchange, symbol]
+                    self.counts["conflated books"] += 1
 
     def _miss(self, event: Event) -> None:
         name = _NAMES[type(event)]

@@ -66,6 +66,24 @@ class TestSomePressure:
         assert pending.take() == rest
         assert not pending.counts
 
+    def test_a_book_goes_out_before_the_change_that_follows_it(self) -> None:
+        pending = Pending()
+        pending.set_pressure(SOME)
+        put(pending, book(1), book(2, ETH), delta(3), book(4), delta(5))
+        assert pending.take() == [book(1), delta(3), book(4), delta(5)]
+        pending.set_pressure(NONE)
+        assert pending.take() == [book(2, ETH)]
+
+    @pytest.mark.parametrize("symbol", [BTC, None])
+    def test_no_book_goes_out_behind_the_gap_that_it_was_before(self, symbol: str | None) -> None:
+        pending = Pending()
+        pending.set_pressure(SOME)
+        gap = Gap(EXCHANGE, symbol, None, AT, "orderbooks", "sequence")
+        put(pending, book(1), ticker(2), gap)
+        pending.set_pressure(NONE)
+        assert pending.take() == [gap, ticker(2)]
+        assert pending.counts == {"conflated books": 1}
+
 
 class TestFullPressure:
     def test_trades_are_told_as_one_gap_with_their_ids_and_times(self) -> None:
