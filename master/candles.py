@@ -219,6 +219,14 @@ class Candles:
             position += 1
         self.position = max(self.position, position - 1)
 
+    def reach_back(self, since: int) -> None:
+        """The trades from here on were taken too: candles are whole from here. The one that was under way at the beginning,
+        of which nothing could be told yet, is told to those who watch."""
+        for of_symbol in self._watches.values():
+            for watch in of_symbol:
+                watch.note(self.since)
+        self.since = since
+
     def _ladder(self, exchange: str, symbol: str, now: int) -> _Ladder:
         of_symbol = self._ladders.setdefault(symbol, {})
         ladder = of_symbol.get(exchange)

@@ -133,5 +133,5 @@ class Serving:
         except ReaderError as error:
             log.error("volumes, prices and candles begin without the trades before this start", told=told, reason=str(error))
         else:
-            self._candles.since = since
+            self._candles.reach_back(since)
             log.info("the market knows the last hour", trades=told)

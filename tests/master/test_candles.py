@@ -150,6 +150,16 @@ class TestWatch:
         assert watch.current(NOON + 6) is None
         assert [each.start for each in watch.changes(NOON)] == [NOON + SECOND]
 
+    def test_what_was_under_way_is_told_once_its_first_trades_are_known(self) -> None:
+        candles = Candles(NOON + 30 * SECOND)
+        watch = candles.watch("1m", "BTC/USD")
+        candles.take([made(NOON + 31 * SECOND, "5")], 8)
+        assert watch.changes(NOON + 32 * SECOND) == []
+        candles.take([made(NOON + SECOND, "4")], 7)
+        candles.reach_back(NOON - HOUR)
+        assert [(shown(each)[:4], each.closed) for each in watch.changes(NOON + 2 * MINUTE)] == [(("4", "5", "4", "5"), True)]
+        assert candles.position == 8
+
     def test_the_candle_under_way_is_there_at_once_and_its_end_is_told(self) -> None:
         candles = Candles(0)
         candles.take([made(NOON, "5")], 1)
