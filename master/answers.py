@@ -65,7 +65,6 @@ class Answers:
         self._view = View(data)
         self._connection = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": ""})
         self._connection.execute("SET parquet_metadata_cache = true")
-        self._has_ledger = False
 
     def look(self) -> None:
         """Take in what has come since. Raises OSError."""
@@ -129,11 +128,7 @@ class Answers:
 
     def _mount_ledger(self, now: int) -> None:
         mount(self._connection, self._view, with_ledger=True)
-        if self._has_ledger:
-            ledger.set_now(self._connection, now)
-        else:
-            ledger.create(self._connection, now)
-        self._has_ledger = True
+        ledger.create(self._connection, now)
 
     def _completeness(self, question: Question, now: int) -> Found:
         self._mount_ledger(now)

@@ -40,7 +40,7 @@ _CONDITIONS = {
 }
 
 _SPANS = """
-CREATE VIEW {name} AS
+CREATE OR REPLACE VIEW {name} AS
 WITH ordered AS (
     SELECT *, max(until) OVER (
         PARTITION BY exchange, symbol, channel ORDER BY since, until ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
@@ -65,42 +65,51 @@ FROM (
 ) GROUP BY ALL
 """
 
-_VIEWS = f"""
-CREATE VIEW ledger.told AS {_TOLD};
-CREATE VIEW ledger.markets AS
+_TABLES = f"""
+CREATE OR REPLACE VIEW ledger.told AS {_TOLD};
+CREATE OR REPLACE TABLE ledger.told_gaps AS FROM ledger.gaps;
+CREATE OR REPLACE VIEW ledger.counted AS
+    SELECT exchange, symbol, channel, date_trunc('hour', received) AS hour, count(*) AS events FROM ledger.told GROUP BY ALL;
+CREATE OR REPLACE TABLE ledger.markets AS
     SELECT DISTINCT exchange, symbol, channel FROM ledger.told
-    UNION SELECT exchange, symbol, channel FROM ledger.gaps WHERE symbol IS NOT NULL AND channel IN {_MARKET_CHANNELS};
-CREATE VIEW ledger.filled AS
-    SELECT exchange, symbol, channel, received, since, until, {_NUMBERS} FROM ledger.gaps WHERE reason = 'backfilled';
-{_SPANS.format(name="ledger.filled_spans", source="SELECT * FROM ledger.filled WHERE since < until")};
-CREATE VIEW ledger.holes AS
-    SELECT gap.position, gap.exchange, gap.symbol, gap.channel, gap.received, gap.since,
-        coalesce(gap.until, later.received, ledger.opened()) AS until,
-        CASE WHEN gap.channel = 'trades' THEN gap.first END AS first, CASE WHEN gap.channel = 'trades' THEN gap.last END AS last
-    FROM (SELECT *, {_NUMBERS} FROM ledger.gaps WHERE reason <> 'backfilled') gap
-    ASOF LEFT JOIN ledger.told later
+    UNION SELECT exchange, symbol, channel FROM ledger.told_gaps WHERE symbol IS NOT NULL AND channel IN {_MARKET_CHANNELS};
+CREATE OR REPLACE TABLE ledger.ends AS
+    SELECT gap.position, min(later.received) AS until FROM ledger.told_gaps gap JOIN ledger.told later
     ON gap.exchange = later.exchange AND gap.symbol = later.symbol AND gap.channel = later.channel
-    AND gap.received < later.received;
-CREATE VIEW ledger.touched AS
+    AND gap.received < later.received
+    WHERE gap.until IS NULL AND gap.reason <> 'backfilled' GROUP BY gap.position;
+CREATE OR REPLACE TABLE ledger.holes AS
+    SELECT gap.position, gap.exchange, gap.symbol, gap.channel, gap.received, gap.since,
+        coalesce(gap.until, ends.until, ledger.opened()) AS until,
+        CASE WHEN gap.channel = 'trades' THEN gap.first END AS first, CASE WHEN gap.channel = 'trades' THEN gap.last END AS last
+    FROM (SELECT *, {_NUMBERS} FROM ledger.told_gaps WHERE reason <> 'backfilled') gap LEFT JOIN ledger.ends USING (position);
+CREATE OR REPLACE TABLE ledger.touched AS
     SELECT hole.position, market.*, hole.received, hole.since, hole.until, hole.first, hole.last
     FROM ledger.holes hole JOIN ledger.markets market
     ON hole.exchange IN (market.exchange, '') AND coalesce(hole.symbol, market.symbol) = market.symbol
     AND (hole.channel = market.channel OR hole.channel NOT IN {_MARKET_CHANNELS});
-CREATE VIEW ledger.ids_filled AS
+"""  # noqa: S608 (ours)
+"""What is made once, since many views ask for it, and all rows of the lake must be read for it."""
+
+_VIEWS = f"""
+CREATE OR REPLACE VIEW ledger.filled AS
+    SELECT exchange, symbol, channel, received, since, until, {_NUMBERS} FROM ledger.told_gaps WHERE reason = 'backfilled';
+{_SPANS.format(name="ledger.filled_spans", source="SELECT * FROM ledger.filled WHERE since < until")};
+CREATE OR REPLACE VIEW ledger.ids_filled AS
     SELECT hole.position, hole.exchange, hole.symbol,
         sum(least(hole.last, part.last) - greatest(hole.first, part.first) + 1) AS ids
     FROM ledger.touched hole JOIN ledger.filled part
     ON hole.exchange = part.exchange AND hole.symbol = part.symbol AND hole.channel = part.channel
     AND part.received >= hole.received AND part.first <= hole.last AND part.last >= hole.first
     GROUP BY ALL;
-CREATE VIEW ledger.time_filled AS
+CREATE OR REPLACE VIEW ledger.time_filled AS
     SELECT hole.position, hole.exchange, hole.symbol, hole.channel,
         sum(epoch(least(hole.until, span.until) - greatest(hole.since, span.since))) AS seconds
     FROM ledger.touched hole JOIN ledger.filled_spans span
     ON hole.exchange = span.exchange AND hole.symbol = span.symbol AND hole.channel = span.channel
     AND span.since < hole.until AND span.until > hole.since
     GROUP BY ALL;
-CREATE VIEW ledger.shares AS
+CREATE OR REPLACE VIEW ledger.shares AS
     SELECT hole.*, hole.last - hole.first + 1 AS ids, coalesce(numbers.ids, 0) AS ids_filled,
         CASE WHEN hole.first IS NULL THEN coalesce(times.seconds / nullif(epoch(hole.until - hole.since), 0), 0)
         ELSE coalesce(numbers.ids, 0) / (hole.last - hole.first + 1) END AS share
@@ -110,9 +119,10 @@ CREATE VIEW ledger.shares AS
     LEFT JOIN ledger.time_filled times
     ON hole.position = times.position AND hole.exchange = times.exchange AND hole.symbol = times.symbol
     AND hole.channel = times.channel;
-CREATE VIEW gaps AS
+CREATE OR REPLACE VIEW gaps AS
     SELECT gap.*, CASE WHEN reason <> 'backfilled' THEN least(coalesce(share, 0), 1) END AS repaired
-    FROM ledger.gaps gap LEFT JOIN (SELECT position, avg(share) AS share FROM ledger.shares GROUP BY position) USING (position);
+    FROM ledger.told_gaps gap
+    LEFT JOIN (SELECT position, avg(share) AS share FROM ledger.shares GROUP BY position) USING (position);
 {
     _SPANS.format(
         name="ledger.hole_spans",
@@ -120,10 +130,8 @@ CREATE VIEW gaps AS
         "UNION ALL SELECT exchange, symbol, channel, since, until FROM ledger.filled WHERE since < until",
     )
 };
-CREATE VIEW completeness AS
-    WITH counted AS (
-        SELECT exchange, symbol, channel, date_trunc('hour', received) AS hour, count(*) AS events FROM ledger.told GROUP BY ALL
-    ), begun AS (
+CREATE OR REPLACE VIEW completeness AS
+    WITH begun AS (
         SELECT exchange, symbol, channel, date_trunc('hour', coalesce(since, until)) AS hour, count(*) AS holes,
             count(*) FILTER (share >= 1) AS repaired, sum(ids - ids_filled) AS missing_ids
         FROM ledger.shares GROUP BY ALL
@@ -135,21 +143,16 @@ CREATE VIEW completeness AS
     SELECT exchange, symbol, channel, hour, coalesce(events, 0) AS events, coalesce(holes, 0) AS holes,
         round(coalesce(seconds, 0), 6) AS missing_seconds, CAST(coalesce(missing_ids, 0) AS BIGINT) AS missing_ids,
         coalesce(repaired, 0) AS repaired, round(1 - coalesce(seconds, 0) / 3600, 9) AS complete
-    FROM counted FULL JOIN begun USING (exchange, symbol, channel, hour)
+    FROM ledger.counted FULL JOIN begun USING (exchange, symbol, channel, hour)
     FULL JOIN missing USING (exchange, symbol, channel, hour);
 """  # noqa: S608 (ours)
 
 
 def create(connection: "DuckDBPyConnection", now: int) -> None:
-    """Put the ledger over a connection that has the lake's views, and the gaps as they were told in `ledger.gaps`; `now` is
-    microseconds UTC."""
-    set_now(connection, now)
-    connection.execute(_VIEWS)
-
-
-def set_now(connection: "DuckDBPyConnection", now: int) -> None:
-    """Until when holes last whose end is not known."""
-    connection.execute(f"CREATE OR REPLACE MACRO ledger.opened() AS make_timestamp({now})")
+    """Put the ledger over a connection that has the lake's views, and the gaps as they were told in `ledger.gaps`; or make it
+    anew, of what the views have now. `now` is microseconds UTC: until then holes last whose end is not known."""
+    opened = f"CREATE OR REPLACE MACRO ledger.opened() AS make_timestamp({now})"
+    connection.execute(f"{opened}; {_TABLES} {_VIEWS}")
 
 
 def question(connection: "DuckDBPyConnection", chosen: Mapping[str, str | None]) -> "DuckDBPyRelation":

@@ -361,7 +361,6 @@ def test_completeness_by_the_hour(tmp_path: Path) -> None:
         (Question("candles", symbol="BTC/USD"), "interval"),
         (Question("candles", symbol="BTC/USD", interval="2m"), "interval"),
         (Question("candles", interval="1m"), "symbol"),
-        (Question("gaps", after=1), "after"),
         *((Question("trades", cursor=cursor), "cursor") for cursor in ("", "x", "ü", "e30", "bm8", "eyJhdCI6IngifQ")),
     ],
 )
