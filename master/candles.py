@@ -162,8 +162,6 @@ class Watch:
 
     def __init__(self, candles: "Candles", interval: str, symbol: str, exchange: str) -> None:
         self.interval, self.symbol, self.exchange = interval, symbol, exchange
-        self.stale: set[int] = set()
-        """Starts of candles that changed and that only the lake knows: whoever serves this asks the history, and clears it."""
         self._candles = candles
         self._size = INTERVALS[interval]
         self._changed: set[int] = set()
@@ -173,8 +171,17 @@ class Watch:
         """A trade of this time came."""
         self._changed.add(at - at % self._size)
 
+    def current(self, now: int) -> Candle | None:
+        """The candle under way, whose end `changes` will tell too; None where it has no trade, or is not known whole."""
+        start = now - now % self._size
+        candle = self._candles.candle(self.interval, start, now, self.symbol, self.exchange)
+        if candle is not None:
+            self._open.add(start)
+        return candle
+
     def changes(self, now: int) -> list[Candle]:
-        """The candles that changed or closed since this was last asked, as they are now, oldest first."""
+        """The candles that changed or closed since this was last asked, as they are now, oldest first. One that only the lake
+        still knows, or that began before `Candles.since`, is not among them."""
         due = self._changed | {start for start in self._open if start + self._size <= now}
         self._changed = set()
         told = []
@@ -182,7 +189,6 @@ class Watch:
             candle = self._candles.candle(self.interval, start, now, self.symbol, self.exchange)
             self._open.discard(start)
             if candle is None:
-                self.stale.add(start)
                 continue
             if not candle.closed:
                 self._open.add(start)
@@ -196,6 +202,8 @@ class Candles:
 
     def __init__(self, since: int) -> None:
         self.since = since
+        self.position = 0
+        """Of the newest event taken."""
         self._ladders: dict[str, dict[str, _Ladder]] = {}
         self._watches: dict[str, list[Watch]] = {}
 
@@ -209,6 +217,15 @@ class Candles:
                     if watch.exchange in ("", event.exchange):
                         watch.note(at)
             position += 1
+        self.position = max(self.position, position - 1)
+
+    def reach_back(self, since: int) -> None:
+        """The trades from here on were taken too: candles are whole from here. The one that was under way at the beginning,
+        of which nothing could be told yet, is told to those who watch."""
+        for of_symbol in self._watches.values():
+            for watch in of_symbol:
+                watch.note(self.since)
+        self.since = since
 
     def _ladder(self, exchange: str, symbol: str, now: int) -> _Ladder:
         of_symbol = self._ladders.setdefault(symbol, {})

@@ -5,11 +5,13 @@ each consumer gets one message of what its topics have gathered: what a consumer
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from msgspec.structs import replace
 
 from adapters.events import Event, Gap
+from master.candle_topics import CandleTopics
+from master.candles import Candles
 from master.consumers import positioned
 from master.outlet import FRAME_BYTES, Figures, Outlet
 from master.topics import CHANNELS, Channel, Pattern, is_of_books
@@ -49,12 +51,13 @@ class Topic:
 class Fanout:
     """Who listens to what. `hear` is an audience of ingest."""
 
-    def __init__(self, position: int = 0) -> None:
-        """`position`: that behind which the first event will be."""
+    def __init__(self, candles: Candles, position: int = 0) -> None:
+        """`candles`: an audience before this one. `position`: that behind which the first event will be."""
         self.figures = Figures()
         self.clients: set[Outlet] = set()
         self.position = position
         """Of the newest event heard."""
+        self._candles = CandleTopics(candles)
         self._topics: dict[tuple[str, str, str], Topic] = {}
         self._routes: dict[tuple[type, str, str | None], tuple[Topic, ...]] = {}
         self._active: list[Topic] = []
@@ -63,17 +66,21 @@ class Fanout:
 
     # Who listens.
 
-    def listen(self, outlet: Outlet, patterns: Iterable[Pattern]) -> list[Topic]:
-        """From here on the consumer hears what these choose: the topics there are of it so far."""
+    def listen(self, outlet: Outlet, patterns: Iterable[Pattern]) -> list[bytes]:
+        """From here on the consumer hears what these choose: the present state of all views among it."""
         self.flush()
         found: dict[Topic, None] = {}
+        candles: list[bytes] = []
         for pattern in patterns:
             outlet.patterns[pattern.text] = pattern
-            found.update(dict.fromkeys(self._chosen(pattern)))
+            if pattern.interval:
+                candles += self._candles.listen(outlet, pattern)
+            else:
+                found.update(dict.fromkeys(self._chosen(pattern)))
         for topic in found:
             topic.listeners.add(outlet)
         self._routes.clear()
-        return list(found)
+        return [positioned(topic.last, topic.position) for topic in found if topic.last is not None] + candles
 
     def _chosen(self, pattern: Pattern) -> list[Topic]:
         if pattern.exact is not None:  # without a look at all that there are
@@ -84,16 +91,20 @@ class Fanout:
     def stop_listening(self, outlet: Outlet, texts: Iterable[str]) -> None:
         """These patterns of it choose no longer; what is chosen by another of its patterns stays."""
         self.flush()
-        for text in texts:
-            del outlet.patterns[text]
+        candles = [text for text in texts if outlet.patterns.pop(text).interval]
+        for text in candles:
+            self._candles.stop_listening(outlet, text)
+        dropped: set[Hashable] = {*candles}
         for topic in self._topics.values():
             if outlet in topic.listeners and not any(topic.is_chosen_by(each) for each in outlet.patterns.values()):
                 topic.listeners.remove(outlet)
-                outlet.drop_view(topic)
+                dropped.add(topic)
+        outlet.drop_views(dropped)
         self._routes.clear()
 
     def forget(self, outlet: Outlet) -> None:
         self.clients.discard(outlet)
+        self._candles.forget(outlet)
         for topic in self._topics.values():
             topic.listeners.discard(outlet)
         self._routes.clear()

@@ -7,7 +7,7 @@ waits.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from time import monotonic
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ MOST_QUEUED = 8 << 20
 """Bytes that may wait for one consumer."""
 ROOM = MOST_QUEUED // 4
 """Bytes waiting below which old events are read for it."""
+MOST_VIEWS = 50_000
+"""States of views that may wait for one consumer: candles, each of which is told, would otherwise pile up."""
 FRAME_BYTES = 256 << 10
 """Of one message, before another is begun; a single event may be larger."""
 IDLE = 10.0
@@ -69,7 +71,7 @@ class Outlet:
         self._queue: deque[Frame] = deque()
         self._held: deque[Frame] | None = None
         self._queued_bytes = 0
-        self._views: dict[Hashable, bytes] = {}
+        self._views: dict[tuple[Hashable, int], bytes] = {}
         self._conflated = 0
         self._views_at = 0.0
         self._ending: Ending | None = None
@@ -106,16 +108,23 @@ class Outlet:
         self._figures.events += len(parts)
         self._put(self._queue, Frame(pack_events(parts, position), position))
 
-    def put_view(self, topic: Hashable, data: bytes, updates: int) -> None:
-        """The newest of so many states of a view; it takes the place of one that still waits."""
-        replaced = updates - 1 + (topic in self._views)
+    def put_view(self, topic: Hashable, data: bytes, updates: int, start: int = 0) -> None:
+        """The newest of so many states of a view; it takes the place of one that still waits. Of candles each `start` has a
+        state of its own."""
+        if self.is_leaving:
+            return
+        key = (topic, start)
+        replaced = updates - 1 + (key in self._views)
         self._conflated += replaced
         self._figures.conflated += replaced
-        self._views[topic] = data
+        self._views[key] = data
         self._wake.set()
+        if len(self._views) > MOST_VIEWS:
+            self._be_too_slow()
 
-    def drop_view(self, topic: Hashable) -> None:
-        self._views.pop(topic, None)
+    def drop_views(self, topics: Container[Hashable]) -> None:
+        """What waits of these is not written any more."""
+        self._views = {key: data for key, data in self._views.items() if key[0] not in topics}
 
     def hold_back(self) -> None:
         """Events of streams wait until those before them are put."""
@@ -153,12 +162,15 @@ class Outlet:
         if self.is_leaving:
             return
         if self._queued_bytes and self._queued_bytes + len(frame.data) > MOST_QUEUED:
-            self._figures.slow += 1
-            self.leave("too slow", TRY_LATER)
+            self._be_too_slow()
             return
         queue.append(frame)
         self._queued_bytes += len(frame.data)
         self._wake.set()
+
+    def _be_too_slow(self) -> None:
+        self._figures.slow += 1
+        self.leave("too slow", TRY_LATER)
 
     # Writing.
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from adapters.events import Trade
 from master import dashboard
 from master.api import application
+from master.candles import Candles
 from master.fanout import Fanout
 from master.history import Question
 from master.http import Gate
@@ -32,7 +33,7 @@ from master.streams import Streams
 log = logger("serving")
 
 REMEMBERED = 3_600_000_000
-"""Microseconds before the start whose trades the market is told again: those of the longest volumes."""
+"""Microseconds before the start whose trades market and candles are told again: those of the longest volumes."""
 PAGE = 5000
 WARM_PAUSE = 0.02
 """Seconds between two pages of them, so that what arrives is not kept waiting."""
@@ -42,7 +43,15 @@ class _Page(msgspec.Struct):
     rows: list[Trade]
 
 
-_page = msgspec.json.Decoder(_Page)
+class _Place(msgspec.Struct):
+    position: int
+
+
+class _Places(msgspec.Struct):
+    rows: list[_Place]
+
+
+_page, _places = msgspec.json.Decoder(_Page), msgspec.json.Decoder(_Places)
 
 
 class Serving:
@@ -59,9 +68,10 @@ class Serving:
         self._market = Market()
         self._pulse = Pulse(ingest.exchanges, self._market)
         self._prices = Prices(self._market, settings.prices)
-        self._fanout = Fanout(position)
+        self._candles = Candles(time_ns() // 1000)
+        self._fanout = Fanout(self._candles, position)
         self._streams = Streams(self._fanout, ReaderPast(self._reader, settings.server.data))
-        ingest.audience += [self._market.take, self._pulse.hear, self._fanout.hear]
+        ingest.audience += [self._market.take, self._pulse.hear, self._candles.take, self._fanout.hear]
         ingest.consumers = self._streams.serve
 
     def application(self) -> web.Application:
@@ -102,22 +112,26 @@ class Serving:
                 self._ingest.record([*self._prices.events(time_ns() // 1000)])
 
     async def _remember(self) -> None:
-        """Tell the market the trades of the hour before this start."""
+        """Tell market and candles the trades of the hour before this start; candles that begin in it are whole then."""
         if not self._position:
             return
-        question = Question("trades", start=time_ns() // 1000 - REMEMBERED, until=self._position, limit=PAGE)
+        since = time_ns() // 1000 - REMEMBERED
+        question = Question("trades", start=since, until=self._position, limit=PAGE)
         told = 0
         try:
             while True:
                 found = await self._reader.ask(question)
                 trades = _page.decode(found.body).rows
                 self._market.take(trades, 0)
+                for place, trade in zip(_places.decode(found.body).rows, trades, strict=True):
+                    self._candles.take([trade], place.position)
                 told += len(trades)
                 if found.cursor is None:
                     break
                 question = msgspec.structs.replace(question, cursor=found.cursor)
                 await asyncio.sleep(WARM_PAUSE)
         except ReaderError as error:
-            log.error("volumes and prices begin without the trades before this start", told=told, reason=str(error))
+            log.error("volumes, prices and candles begin without the trades before this start", told=told, reason=str(error))
         else:
+            self._candles.reach_back(since)
             log.info("the market knows the last hour", trades=told)

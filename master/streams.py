@@ -29,7 +29,7 @@ from master.consumers import (
     positioned,
 )
 from master.door import Grant
-from master.fanout import Fanout, Topic
+from master.fanout import Fanout
 from master.log import logger
 from master.outlet import TRY_LATER, Outlet, framed
 from master.resume import Past, PastError, page
@@ -214,8 +214,7 @@ def _texts(patterns: list[Pattern]) -> list[str]:
     return [each.text for each in patterns]
 
 
-def _put_snapshot(outlet: Outlet, command: int, topics: list[Topic]) -> None:
-    parts = [positioned(topic.last, topic.position) for topic in topics if topic.last is not None]
+def _put_snapshot(outlet: Outlet, command: int, parts: list[bytes]) -> None:
     frames = list(framed(parts)) or [[]]
     outlet.put(pack_snapshot(frame, command, more=frame is not frames[-1]) for frame in frames)
 

@@ -2,6 +2,8 @@
 
 A topic is `<channel>:<exchange>:<symbol>`, such as `trades:kraken:BTC/USD`, or `prices:<feed>`. Each of its parts but the
 channel may be a pattern: `*` stands for any text, so that `*/USDT` is everything that is quoted in USDT.
+
+Candles are `candles:<interval>:<exchange>:<symbol>`, of one market, or of `all` exchanges together; never a pattern.
 """
 
 import re
@@ -10,9 +12,12 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from adapters.events import Book, BookDelta, Event, Funding, Gap, Liquidation, Price, Ticker, Trade
+from master.candles import INTERVALS
 from master.history import Stored
 
 LONGEST_TOPIC = 200
+ALL = "all"
+"""In place of an exchange: the candles of a symbol over all of them."""
 
 
 class Channel(Struct, frozen=True):
@@ -40,7 +45,14 @@ CHANNELS = {
         Channel("books", (Book, Gap)),
         Channel("tickers", (Ticker,)),
         Channel("prices", (Price,)),
+        # Of no events: the master makes them of trades while somebody listens (candle_topics.py).
+        Channel("candles", ()),
     )
+}
+
+_SHAPES = {
+    "prices": "prices:FEED, such as prices:BTC/USD",
+    "candles": f"candles:INTERVAL:EXCHANGE:SYMBOL, such as candles:1m:kraken:BTC/USD; EXCHANGE {ALL}: of all together",
 }
 
 
@@ -64,19 +76,31 @@ class Pattern:
         """Raises TopicError."""
         if len(text) > LONGEST_TOPIC:
             raise TopicError(text[:LONGEST_TOPIC], "too long", f"at most {LONGEST_TOPIC} characters")
-        name, *parts = text.split(":", 2)
+        name, _, about = text.partition(":")
         if name not in CHANNELS:
             raise TopicError(text, f"no channel {name!r}", f"one of {', '.join(CHANNELS)}")
-        if name == "prices":  # a price has no exchange, and a feed may have a colon as any symbol may
-            parts = ["", text.partition(":")[2]]
+        self.interval = ""
+        """Of candles."""
+        if name == "candles":
+            self.interval, _, about = about.partition(":")
+        # A price has no exchange; a feed may have a colon, as any symbol may.
+        parts = ["", about] if name == "prices" else about.split(":", 1)
         if len(parts) != 2 or not parts[1] or not (parts[0] or name == "prices"):
-            shape = "prices:FEED, such as prices:BTC/USD" if name == "prices" else f"{name}:EXCHANGE:SYMBOL; * is any"
-            raise TopicError(text, "parts are missing", shape)
+            raise TopicError(text, "parts are missing", _SHAPES.get(name, f"{name}:EXCHANGE:SYMBOL; * is any"))
         self.text = text
         self.channel = CHANNELS[name]
         self.exchange, self.symbol = parts
         self._is_exact = "*" not in self.exchange + self.symbol
         self._exchanges, self._symbols = (_matcher(part) for part in parts)
+        if name == "candles":
+            self._check_candles()
+
+    def _check_candles(self) -> None:
+        """Raises TopicError."""
+        if self.interval not in INTERVALS:
+            raise TopicError(self.text, f"no interval {self.interval!r}", f"one of {', '.join(INTERVALS)}")
+        if not self._is_exact:
+            raise TopicError(self.text, "candles are of one market, without *", _SHAPES["candles"])
 
     @property
     def exact(self) -> tuple[str, str] | None:

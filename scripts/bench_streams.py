@@ -17,6 +17,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from adapters.events import Event, Trade
+from master.candles import Candles
 from master.door import Grant
 from master.fanout import Fanout
 from master.streams import Streams
@@ -37,7 +38,7 @@ def main() -> None:
 
 
 async def measure(options: argparse.Namespace) -> None:
-    fanout = Fanout()
+    fanout = Fanout(Candles(0))
     streams = Streams(fanout, _Nothing())
 
     async def session(socket: ServerConnection) -> None:

@@ -11,6 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from adapters.events import Event
+from master.candles import Candles
 from master.door import Grant
 from master.fanout import Fanout
 from master.resume import PastError
@@ -127,12 +128,14 @@ class Remembered:
 class Rig:
     """Consumers' sessions without the rest of a master; whoever connects is let in."""
 
-    def __init__(self, url: str, fanout: Fanout, streams: Streams, past: Remembered) -> None:
-        self.url, self.fanout, self.streams, self.past = url, fanout, streams, past
+    def __init__(self, url: str, candles: Candles, fanout: Fanout, streams: Streams, past: Remembered) -> None:
+        self.url, self.candles, self.fanout, self.streams, self.past = url, candles, fanout, streams, past
 
     def tell(self, *events: Event) -> None:
         self.past.told += [(self.fanout.position + 1 + n, event) for n, event in enumerate(events)]
-        self.fanout.hear(events, self.fanout.position + 1)
+        start = self.fanout.position + 1
+        for hear in (self.candles.take, self.fanout.hear):
+            hear(events, start)
 
     @asynccontextmanager
     async def consumer(self, **options: Any) -> AsyncIterator[Consumer]:
@@ -143,7 +146,8 @@ class Rig:
 @asynccontextmanager
 async def rig() -> AsyncIterator[Rig]:
     past = Remembered()
-    fanout = Fanout()
+    candles = Candles(0)
+    fanout = Fanout(candles)
     streams = Streams(fanout, past)
 
     async def session(socket: ServerConnection) -> None:
@@ -152,5 +156,5 @@ async def rig() -> AsyncIterator[Rig]:
 
     async with serve(session, "127.0.0.1", 0, compression=None, close_timeout=1.0) as server:
         port = server.sockets[0].getsockname()[1]
-        yield Rig(f"ws://127.0.0.1:{port}", fanout, streams, past)
+        yield Rig(f"ws://127.0.0.1:{port}", candles, fanout, streams, past)
         await streams.close()

@@ -65,6 +65,7 @@ class TestOrder:
         candles = Candles(0)
         watches = [candles.watch(interval, "BTC/USD", name) for interval in INTERVALS for name in ("", *EXCHANGES)]
         told: dict[tuple[str, str], dict[int, Candle]] = defaultdict(dict)
+        too_old: dict[tuple[str, str], set[int]] = defaultdict(set)
         stored: list[tuple[int, Trade]] = []
         now = NOON
         for position, (later, age, exchange, price, amount) in enumerate(arriving, 1):
@@ -72,15 +73,19 @@ class TestOrder:
             stored.append((position, made(now - age, price, amount, exchange=exchange, received=now)))
             candles.take([stored[-1][1]], position)
             for watch in watches:
+                start = (now - age) // INTERVALS[watch.interval] * INTERVALS[watch.interval]
+                about = (watch.interval, start, now, "BTC/USD", watch.exchange)
+                if watch.exchange in ("", exchange) and candles.candle(*about) is None:
+                    too_old[watch.interval, watch.exchange].add(start)
                 told[watch.interval, watch.exchange].update({each.start: each for each in watch.changes(now)})
         for watch in watches:
             expected = by_hand(watch.interval, stored, watch.exchange)
-            latest = told[watch.interval, watch.exchange]
-            assert {start: shown(candle) for start, candle in latest.items() if start not in watch.stale} == {
-                start: each for start, each in expected.items() if start not in watch.stale
+            latest, unknown = told[watch.interval, watch.exchange], too_old[watch.interval, watch.exchange]
+            assert {start: shown(candle) for start, candle in latest.items() if start not in unknown} == {
+                start: each for start, each in expected.items() if start not in unknown
             }
             if INTERVALS[watch.interval] >= HOUR:
-                assert not watch.stale  # the horizon of hours is two days
+                assert not unknown  # the horizon of hours is two days
 
     def test_equal_times_are_ordered_by_position_also_in_one_batch(self) -> None:
         candles = Candles(0)
@@ -128,24 +133,43 @@ class TestWatch:
         candles.take([made(NOON + second * SECOND, "1") for second in (3, 1, 2)], 1)
         assert [(each.start - NOON) // SECOND for each in watch.changes(NOON)] == [1, 2, 3]
 
-    def test_what_is_too_old_to_be_told_apart_is_stale_and_was_not_told_wrong(self) -> None:
+    def test_what_is_too_old_to_be_told_apart_is_not_told(self) -> None:
         candles = Candles(0)
         seconds, hours = candles.watch("1s", "BTC/USD"), candles.watch("1h", "BTC/USD")
         candles.take([made(NOON, "1")], 1)
         candles.take([made(NOON, "2", received=NOON + 10 * MINUTE)], 2)
         assert seconds.changes(NOON + 10 * MINUTE) == []
-        assert seconds.stale == {NOON}
         assert [shown(each) for each in hours.changes(NOON + 10 * MINUTE)] == [("1", "2", "1", "2", "2", "2")]
         candles.take([made(NOON - 3 * DAY, "3", received=NOON)], 3)
         assert hours.changes(NOON) == []
-        assert hours.stale == {NOON - 3 * DAY}
 
-    def test_what_began_before_anybody_listened_is_stale(self) -> None:
+    def test_what_began_before_anybody_listened_is_not_told(self) -> None:
         candles = Candles(NOON + 1)
         watch = candles.watch("1s", "BTC/USD")
         candles.take([made(NOON + 5, "1"), made(NOON + SECOND, "2")], 1)
+        assert watch.current(NOON + 6) is None
         assert [each.start for each in watch.changes(NOON)] == [NOON + SECOND]
-        assert watch.stale == {NOON}
+
+    def test_what_was_under_way_is_told_once_its_first_trades_are_known(self) -> None:
+        candles = Candles(NOON + 30 * SECOND)
+        watch = candles.watch("1m", "BTC/USD")
+        candles.take([made(NOON + 31 * SECOND, "5")], 8)
+        assert watch.changes(NOON + 32 * SECOND) == []
+        candles.take([made(NOON + SECOND, "4")], 7)
+        candles.reach_back(NOON - HOUR)
+        assert [(shown(each)[:4], each.closed) for each in watch.changes(NOON + 2 * MINUTE)] == [(("4", "5", "4", "5"), True)]
+        assert candles.position == 8
+
+    def test_the_candle_under_way_is_there_at_once_and_its_end_is_told(self) -> None:
+        candles = Candles(0)
+        candles.take([made(NOON, "5")], 1)
+        watch = candles.watch("1m", "BTC/USD")
+        current = watch.current(NOON + SECOND)
+        assert current is not None
+        assert (shown(current)[:4], current.closed) == (("5", "5", "5", "5"), False)
+        assert watch.changes(NOON + 2 * SECOND) == []
+        assert [each.closed for each in watch.changes(NOON + MINUTE)] == [True]
+        assert watch.current(NOON + MINUTE) is None
 
     def test_an_end_of_watching_costs_nothing_more(self) -> None:
         candles = Candles(0)

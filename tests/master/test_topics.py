@@ -53,6 +53,13 @@ class TestPattern:
             ("trades", "trades:EXCHANGE:SYMBOL"),
             ("prices", "prices:FEED"),
             ("", "one of trades"),
+            ("candles:1m:kraken", "candles:INTERVAL:EXCHANGE:SYMBOL"),
+            ("candles:kraken:BTC/USD", "candles:INTERVAL:EXCHANGE:SYMBOL"),
+            ("candles:1m::BTC/USD", "EXCHANGE all"),
+            ("candles:1m:*:BTC/USD", "EXCHANGE all"),
+            ("candles:1m:kraken:*/USD", "candles:1m:kraken:BTC/USD"),
+            ("candles:2m:kraken:BTC/USD", "one of 1s, 1m, 5m, 15m, 1h, 4h, 1d"),
+            ("candles:*:kraken:BTC/USD", "one of 1s"),
             ("trades:kraken:" + "X" * LONGEST_TOPIC, "characters"),
         ],
     )
@@ -75,6 +82,7 @@ class TestPattern:
             ("gaps:kraken:BTC/USD", gap("trades", symbol=None), True),
             ("gaps:okx:BTC/USD", gap("trades", symbol=None), False),
             ("gaps:okx:BTC/USD", gap("delivery", exchange="", symbol=None), True),
+            ("candles:1m:kraken:BTC/USD", trade(1), False),
             ("prices:BTC/USD", Price("", "BTC/USD", None, NOON, "1", "median", 1, 0, 0.0, 1.0), True),
         ],
     )
@@ -82,8 +90,14 @@ class TestPattern:
         assert Pattern(text).chooses(event) is chooses
 
 
+def test_candles_have_an_interval_and_symbols_may_have_colons() -> None:
+    pattern = Pattern("candles:15m:all:BTC/USDT:USDT")
+    assert (pattern.interval, pattern.exchange, pattern.symbol) == ("15m", "all", "BTC/USDT:USDT")
+    assert Pattern("trades:okx:BTC/USDT:USDT").interval == ""
+
+
 def test_what_is_kept_is_a_stream_and_what_is_not_a_view() -> None:
-    assert {name for name, channel in CHANNELS.items() if channel.is_view} == {"books", "tickers", "prices"}
+    assert {name for name, channel in CHANNELS.items() if channel.is_view} == {"books", "tickers", "prices", "candles"}
 
 
 @pytest.mark.parametrize(
