@@ -8,31 +8,15 @@ nobody watches. Bars are joined by the order (venue time, position) of their tra
 
 from collections.abc import Iterable, Sequence
 from decimal import Context, Decimal
-from typing import Any
 
 from msgspec import Struct
 
 from adapters.events import Candle, Event, Trade
-
-SECOND = 1_000_000
-MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
-INTERVALS = {"1s": SECOND, "1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": HOUR, "4h": 4 * HOUR, "1d": DAY}
-"""Microseconds of each interval. All begin at multiples of it since 1970 (UTC)."""
+from master.history import DAY, HOUR, INTERVALS, MINUTE, SECOND
 
 _LEVELS = ((SECOND, 2 * MINUTE, MINUTE), (MINUTE, 2 * HOUR, HOUR), (HOUR, 2 * DAY, DAY))
 """Size of the bars, for how long at least they are kept, and the span that is given up at once."""
 _SIZES = tuple(size for size, _, _ in _LEVELS)
-
-SQL = """
-SELECT $size::BIGINT AS size, exchange, symbol, time - time % $size AS start,
-       arg_min({time: time, position: position, price: price_text}, (time, position)) AS opens,
-       arg_max({time: time, position: position, price: price_text}, (time, position)) AS closes,
-       max({price: price, text: price_text}) AS high, min({price: price, text: price_text}) AS low,
-       sum(amount_text::DECIMAL(38, 18)) AS volume, count(*) AS trades, max(epoch_us(received)) AS received
-FROM (SELECT *, epoch_us(coalesce(timestamp, received)) AS time FROM trades)
-WHERE time >= $start AND time < $end AND position <= $position GROUP BY ALL
-"""
-"""The bars of the lake's trades up to `$position`, to go on from after a start (`Candles.spans`, `Candles.restore`)."""
 
 _exact = Context(prec=100)
 _add = _exact.add  # looked up once: this is for every trade
@@ -262,21 +246,3 @@ class Candles:
         return Candle(*about, *prices, volume, bar.trades, closed=start + size <= now)
 
     # What was stored before this began.
-
-    @staticmethod
-    def spans(now: int) -> list[dict[str, int]]:
-        """`$size`, `$start` and `$end` for `SQL`, once for each size of bars that is kept."""
-        floors = _floors(now)
-        ends = [2**62, *floors]
-        return [
-            {"size": size, "start": start, "end": end} for (size, *_), start, end in zip(_LEVELS, floors, ends, strict=False)
-        ]
-
-    def restore(self, rows: Iterable[tuple[Any, ...]], now: int) -> None:
-        """Take in the rows of `SQL` for all `spans` of this `now`, before the first event; candles are whole from then on."""
-        for size, exchange, symbol, start, opens, closes, high, low, volume, trades, received in rows:
-            first, last = (opens["time"], opens["position"]), (closes["time"], closes["position"])
-            extremes = ((high["price"], high["text"]), (low["price"], low["text"]))
-            bar = Bar(first, opens["price"], last, closes["price"], *extremes, volume, trades, received)
-            self._ladder(exchange, symbol, now).put(_SIZES.index(size), start, bar)
-        self.since = _floors(now)[-1]

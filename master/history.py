@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Struct
 
 SECOND = 1_000_000
-MINUTE, HOUR = 60 * SECOND, 3600 * SECOND
-INTERVALS = {"1s": SECOND, "1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": HOUR, "4h": 4 * HOUR, "1d": 24 * HOUR}
+MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
+INTERVALS = {"1s": SECOND, "1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": HOUR, "4h": 4 * HOUR, "1d": DAY}
 """Microseconds of each interval. All begin at multiples of it since 1970 (UTC)."""
 
 MOST_ROWS = {"json": 10_000, "csv": 1_000_000, "parquet": 1_000_000, "arrow": 1_000_000}

@@ -29,7 +29,7 @@ MEDIA: dict[Format, str] = {
 }
 
 Interval = Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]
-"""Those of candles.INTERVALS, as a type."""
+"""Those of history.INTERVALS, as a type."""
 
 # What may be asked.
 

@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from adapters.events import Book, BookDelta, Event, Funding, Gap, Liquidation, Price, Ticker, Trade
-from master.candles import INTERVALS
-from master.history import Stored
+from master.history import INTERVALS, Stored
 
 LONGEST_TOPIC = 200
 ALL = "all"

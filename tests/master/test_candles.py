@@ -1,18 +1,17 @@
-"""Candles: in whatever order trades come, a candle is what one sees who sorts them all; in any interval, live and restored."""
+"""Candles: in whatever order trades come, a candle is what one sees who sorts them all; in any interval."""
 
 from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.events import Candle, Event, Trade
-from master.candles import DAY, HOUR, INTERVALS, MINUTE, SECOND, SQL, Candles
-from master.lake import connect, seal
-from tests.master.making import NOON, batch, trade, write_segment
+from adapters.events import Candle, Trade
+from master.candles import Candles
+from master.history import DAY, HOUR, INTERVALS, MINUTE, SECOND
+from tests.master.making import NOON
 
 EXCHANGES = ("binance", "kraken")
 MIDNIGHT = NOON - 12 * HOUR
@@ -194,46 +193,3 @@ class TestBounds:
             candles.take([made(NOON + number, "1")], number + 1)
         levels = candles._ladders["BTC/USD"]["kraken"].levels
         assert [len(bars) for bars in levels] == pytest.approx([6, 150, 60], abs=32)
-
-
-class TestRestored:
-    def stored(self, data: Path, trades: list[Event]) -> None:
-        """Two thirds in the lake, the rest in the journal."""
-        third = len(trades) // 3
-        for number in (1, 2):
-            of_segment = trades[(number - 1) * third : number * third]
-            seal(write_segment(data / "journal", number, [batch(number, *of_segment)]), data / "lake")
-        write_segment(data / "journal", 3, [batch(3, *trades[2 * third :])])
-
-    def test_the_lake_gives_what_was_heard_before_and_candles_go_on_from_there(self, tmp_path: Path) -> None:
-        """All trades heard, against the first half restored and the second heard: no difference, in any interval."""
-        now = NOON + 7 * MINUTE
-        old = [
-            made(now - age, f"{90 + number % 7}.50", f"0.{number}", exchange=EXCHANGES[number % 2], received=now - age + 3)
-            for number, age in enumerate(range(47 * HOUR, 0, -HOUR // 7))
-        ]
-        self.stored(tmp_path, [*old])
-        with connect(tmp_path, with_ledger=False) as connection:
-            placed = connection.execute("SELECT position, id FROM trades ORDER BY position").fetchall()
-            restored, last = Candles(now), placed[-1][0]
-            rows = [
-                row for span in Candles.spans(now) for row in connection.execute(SQL, {**span, "position": last}).fetchall()
-            ]
-        restored.restore(rows, now)
-        heard = Candles(restored.since)
-        for (position, _), each in zip(placed, old, strict=True):
-            heard.take([each], position)
-        for candles in (restored, heard):
-            candles.take([made(now, "70", exchange="binance"), made(now - 5 * HOUR, "200", received=now + 1)], last + 1)
-        for interval, size in INTERVALS.items():
-            for exchange in ("", *EXCHANGES):
-                for start in range((now - 48 * HOUR) // size * size, now + 1, max(size, 5 * MINUTE)):
-                    about = (interval, start // size * size, now, "BTC/USD", exchange)
-                    assert restored.candle(*about) == heard.candle(*about)
-
-    def test_trades_behind_the_position_are_not_counted_twice(self, tmp_path: Path) -> None:
-        write_segment(tmp_path / "journal", 1, [batch(1, trade(1), trade(2))])
-        with connect(tmp_path, with_ledger=False) as connection:
-            span = Candles.spans(NOON)[0]
-            ((*_, count, _),) = connection.execute(SQL, {**span, "position": (1 << 32) + 1}).fetchall()
-        assert count == 1
