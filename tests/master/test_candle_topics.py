@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from adapters.events import Trade
 from master import candle_topics, outlet, serving
-from master.candles import MINUTE, SECOND
+from master.history import MINUTE, SECOND
 from tests.master.making import NOON, STREAM, batch, trade
 from tests.master.running import collector, running
 from tests.master.streaming import Consumer, consumer, rig

@@ -17,9 +17,8 @@ from schemathesis.core.result import Ok
 
 from adapters.events import Book, Candle, Gap, Price, Ticker, Trade
 from master.api import application
-from master.candles import INTERVALS
 from master.endpoint import parameters
-from master.history import Found, Question
+from master.history import INTERVALS, Found, Question
 from master.routes import MEDIA, ROUTES, PastCandles
 from tests.master.making import NOON, trade
 from tests.master.serving import Echo, House, house, serving
