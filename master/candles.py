@@ -244,5 +244,3 @@ class Candles:
         volume = f"{bar.volume.normalize(_exact):f}"
         about = (exchange, symbol, bar.last[0], bar.received, interval, start)
         return Candle(*about, *prices, volume, bar.trades, closed=start + size <= now)
-
-    # What was stored before this began.

@@ -77,6 +77,12 @@ class _Events(Struct):
 _places, _events_of = msgspec.json.Decoder(_Places), msgspec.json.Decoder(_Events)
 
 
+def placed(body: bytes) -> list[tuple[int, Event]]:
+    """The events of an answer in JSON, each with its position."""
+    places = (each.position for each in _places.decode(body).rows)
+    return list(zip(places, _events_of.decode(body).rows, strict=True))
+
+
 class ReaderPast:
     """Asks the process that reads lake and journal."""
 
@@ -108,8 +114,7 @@ class ReaderPast:
                     raise PastError(str(error)) from error
                 most //= 2
                 continue
-            places = (each.position for each in _places.decode(answer.body).rows)
-            found += zip(places, _events_of.decode(answer.body).rows, strict=True)
+            found += placed(answer.body)
             if answer.rows < most:
                 break
         return found

@@ -6,10 +6,9 @@ All of it hears what is durable, in order, as an audience of ingest; what was be
 import asyncio
 from time import monotonic, time_ns
 
-import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
-from adapters.events import Trade
 from master import dashboard
 from master.api import application
 from master.candles import Candles
@@ -25,7 +24,7 @@ from master.metrics import Usage, Vitals
 from master.prices import Prices
 from master.pulse import Pulse
 from master.reader import Reader, ReaderError
-from master.resume import ReaderPast
+from master.resume import PAGE, ReaderPast, placed
 from master.rooms import Rooms
 from master.settings import MasterSettings, is_loopback
 from master.streams import Streams
@@ -34,24 +33,8 @@ log = logger("serving")
 
 REMEMBERED = 3_600_000_000
 """Microseconds before the start whose trades market and candles are told again: those of the longest volumes."""
-PAGE = 5000
 WARM_PAUSE = 0.02
 """Seconds between two pages of them, so that what arrives is not kept waiting."""
-
-
-class _Page(msgspec.Struct):
-    rows: list[Trade]
-
-
-class _Place(msgspec.Struct):
-    position: int
-
-
-class _Places(msgspec.Struct):
-    rows: list[_Place]
-
-
-_page, _places = msgspec.json.Decoder(_Page), msgspec.json.Decoder(_Places)
 
 
 class Serving:
@@ -121,14 +104,14 @@ class Serving:
         try:
             while True:
                 found = await self._reader.ask(question)
-                trades = _page.decode(found.body).rows
-                self._market.take(trades, 0)
-                for place, trade in zip(_places.decode(found.body).rows, trades, strict=True):
-                    self._candles.take([trade], place.position)
+                trades = placed(found.body)
+                self._market.take([trade for _, trade in trades], 0)
+                for position, trade in trades:
+                    self._candles.take([trade], position)
                 told += len(trades)
                 if found.cursor is None:
                     break
-                question = msgspec.structs.replace(question, cursor=found.cursor)
+                question = replace(question, cursor=found.cursor)
                 await asyncio.sleep(WARM_PAUSE)
         except ReaderError as error:
             log.error("volumes, prices and candles begin without the trades before this start", told=told, reason=str(error))
