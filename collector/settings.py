@@ -15,7 +15,7 @@ from adapters.errors import SymbolError
 from adapters.events import CHANNELS, Channel
 from adapters.symbols import is_pattern, parse
 from master.auth import PLACEHOLDER_KEY
-from master.feeds import PriceSettings
+from master.pricing.feeds import PriceSettings
 from master.section import Section
 from master.settings import ConfigError, Master, Server, is_loopback
 from master.settings import load as load_model

@@ -152,20 +152,20 @@ def _revoke_key(options: argparse.Namespace) -> int:
 
 
 def _query(options: argparse.Namespace) -> int:
-    from master.query import answer  # noqa: PLC0415 (duckdb and pyarrow are for those who ask)
+    from master.history.query import answer  # noqa: PLC0415 (duckdb and pyarrow are for those who ask)
 
     return _told(options, lambda data: answer(data, options.sql, options.format))
 
 
 def _gaps(options: argparse.Namespace) -> int:
-    from master.query import answer_ledger  # noqa: PLC0415
+    from master.history.query import answer_ledger  # noqa: PLC0415
 
     chosen = {name: getattr(options, name) for name in ("exchange", "symbol", "since", "until")}
     return _told(options, lambda data: answer_ledger(data, chosen, options.format))
 
 
 def _export(options: argparse.Namespace) -> int:
-    from master.export import choose, export  # noqa: PLC0415
+    from master.history.export import choose, export  # noqa: PLC0415
 
     chosen = choose(options.exchange, options.symbol, options.type, options.start, options.end)
 
@@ -181,7 +181,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _told(options: argparse.Namespace, tell: Callable[[Path], None]) -> int:
     """What a question comes to: its answer goes to standard output, or a line of why not to standard error."""
-    from master.query import QueryError  # noqa: PLC0415
+    from master.history.query import QueryError  # noqa: PLC0415
 
     data = options.data if hasattr(options, "data") else _settings(options).server.data
     try:

@@ -27,9 +27,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from master import auth
 from master.auth import PLACEHOLDER_KEY, LoginError
-from master.consumers import Bye, Error, Events, Lost, Snapshot, Subscribe, Subscribed, Views, decode_answer, encode
 from master.log import logger
 from master.protocol import MAX_BATCH, Accepted, Challenge, ControlError, Login, Refused, decode_control, encode_control
+from master.streams.consumers import Bye, Error, Events, Lost, Snapshot, Subscribe, Subscribed, Views, decode_answer, encode
 from master.tls import trusting
 
 log = logger("client")

@@ -9,25 +9,25 @@ from time import monotonic, time_ns
 from aiohttp import web
 from msgspec.structs import replace
 
-from master import dashboard
-from master.api import application
-from master.candles import Candles
-from master.fanout import Fanout
-from master.history import Question
-from master.http import Gate
+from master.history.questions import Question
+from master.history.reader import Reader, ReaderError
 from master.ingest import Ingest
 from master.journal import Journal
 from master.keys import KeyRing
+from master.live.candles import Candles
+from master.live.market import Market
+from master.live.pulse import Pulse
 from master.log import logger
-from master.market import Market
-from master.metrics import Usage, Vitals
-from master.prices import Prices
-from master.pulse import Pulse
-from master.reader import Reader, ReaderError
-from master.resume import PAGE, ReaderPast, placed
-from master.rooms import Rooms
+from master.pricing.prices import Prices
 from master.settings import MasterSettings, is_loopback
-from master.streams import Streams
+from master.streams.fanout import Fanout
+from master.streams.resume import PAGE, ReaderPast, placed
+from master.streams.sessions import Streams
+from master.web import dashboard
+from master.web.api import application
+from master.web.http import Gate
+from master.web.metrics import Usage, Vitals
+from master.web.rooms import Rooms
 
 log = logger("serving")
 

@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from master.auth import PLACEHOLDER_KEY
-from master.feeds import PriceSettings
+from master.pricing.feeds import PriceSettings
 from master.section import Section
 
 SECRETS = Path("/run/secrets")

@@ -17,10 +17,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from adapters.events import Event, Trade
-from master.candles import Candles
 from master.door import Grant
-from master.fanout import Fanout
-from master.streams import Streams
+from master.live.candles import Candles
+from master.streams.fanout import Fanout
+from master.streams.sessions import Streams
 
 TICK = 0.01
 MARKETS = 500

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from master.dashboard import routes
+from master.web.dashboard import routes
 
 VENUES = ("binance", "bitstamp", "bybit", "coinbase", "gateio", "htx", "kraken", "okx")
 MIDS = {"BTC/USDT": 71287.3, "ETH/USDT": 3421.12, "XRP/USDT": 2.13456, "DOGE/USDT": 0.16234, "PEPE/USDT": 0.000012345}

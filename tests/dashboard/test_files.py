@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from master.dashboard import FILES, routes
+from master.web.dashboard import FILES, routes
 
 README = (FILES["index.html"].parent / "vendor" / "README.md").read_text()
 

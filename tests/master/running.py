@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from master.auth import Opening, encode_opening, new_nonce, proof, split_key
 from master.door import Door
+from master.history.reader import Reader
 from master.keys import KeyRing, file_in
 from master.lake import connect as connect_lake
 from master.protocol import (
@@ -34,7 +35,6 @@ from master.protocol import (
     decode_control,
     encode_control,
 )
-from master.reader import Reader
 from master.service import Sealer, run
 from master.settings import MasterSettings, load
 from tests.waiting import PATIENCE, until, until_now

@@ -11,20 +11,20 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from msgspec import Struct
 
-from master.api import application
-from master.feeds import PriceSettings
-from master.history import Found, Question
-from master.http import Gate
+from master.history.questions import Found, Question
 from master.ingest import Ingest
 from master.journal import Journal, recover
 from master.keys import KeyRing, file_in
-from master.market import Market
-from master.metrics import Usage, Vitals
-from master.prices import Prices
+from master.live.market import Market
+from master.live.pulse import Pulse
+from master.pricing.feeds import PriceSettings
+from master.pricing.prices import Prices
 from master.protocol import Receiver
-from master.pulse import Pulse
-from master.rooms import Answering, Rooms
 from master.settings import Http
+from master.web.api import application
+from master.web.http import Gate
+from master.web.metrics import Usage, Vitals
+from master.web.rooms import Answering, Rooms
 from tests.master.running import KEY, door
 
 

@@ -11,11 +11,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from adapters.events import Event
-from master.candles import Candles
 from master.door import Grant
-from master.fanout import Fanout
-from master.resume import PastError
-from master.streams import Streams
+from master.live.candles import Candles
+from master.streams.fanout import Fanout
+from master.streams.resume import PastError
+from master.streams.sessions import Streams
 from master.tables import TABLES
 from tests.master.running import Address, Collector, stranger
 from tests.waiting import PATIENCE

@@ -19,8 +19,8 @@ from adapters.events import Ticker, Trade
 from master import client as of_client
 from master.auth import LoginError
 from master.client import Client, ConnectError, SubscriptionError
-from master.consumers import Events, Lost, Snapshot, Subscribed
 from master.protocol import new_stream
+from master.streams.consumers import Events, Lost, Snapshot, Subscribed
 from tests.master.line import Line, line
 from tests.master.making import NOON, STREAM, batch, trade
 from tests.master.running import KEY, Address, collector, ids, running
@@ -167,7 +167,8 @@ async def test_the_examples_run_as_they_are_written(tmp_path: Path, example: str
                 assert child.returncode is None
                 await asyncio.sleep(0.05)
         finally:
-            child.kill()
+            if child.returncode is None:
+                child.kill()
             await child.wait()
             await listening
 

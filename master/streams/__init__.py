@@ -1,0 +1,1 @@
+"""What consumers subscribe to over WebSocket: topics, snapshots, cursors, queues with a bound."""

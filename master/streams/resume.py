@@ -1,0 +1,120 @@
+"""What streams carried before: the events that a consumer has missed since its cursor, page by page, in order."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from adapters.events import Event
+from master.history.questions import Question, QuestionError, Stored
+from master.history.reader import Reader, ReaderError
+from master.lake import last_gone
+from master.segments import position
+from master.streams.topics import Pattern, only
+
+PAGE = 5000
+"""Events read at once from a table."""
+
+
+class PastError(Exception):
+    """What was cannot be read now; it may be later."""
+
+
+class Past(Protocol):
+    """Everything that is kept, durable events included from the moment on that the audience hears of them."""
+
+    async def oldest(self) -> int:
+        """The position behind which nothing was let go of yet. Raises PastError."""
+
+    async def events(
+        self, table: Stored, after: int, until: int, limit: int, exchange: str | None, symbol: str | None
+    ) -> list[tuple[int, Event]]:
+        """Events of one table of the lake with their positions: after < position <= until, in order, the first `limit` of them,
+        of this exchange and symbol where one is given. Raises PastError."""
+
+
+class Page(NamedTuple):
+    """Events in order, and how far they reach: up to `position` there are no others."""
+
+    events: list[tuple[int, Event]]
+    position: int
+
+
+async def page(past: Past, patterns: Sequence[Pattern], after: int, until: int) -> Page:
+    """What these patterns choose among the next events behind `after`. Raises PastError."""
+    wanted = {
+        table: [each for each in patterns if table in each.channel.tables] for each in patterns for table in each.channel.tables
+    }
+    found = await asyncio.gather(*(_events(past, table, those, after, until) for table, those in wanted.items()))
+    # A table that has more than it was asked for may have events before those that another one has told of already.
+    position = min([until, *(events[-1][0] for events in found if len(events) == PAGE)])
+    events = sorted((each for events in found for each in events if each[0] <= position), key=lambda each: each[0])
+    return Page([(at, event) for at, event in events if any(each.chooses(event) for each in patterns)], position)
+
+
+async def _events(past: Past, table: Stored, patterns: Sequence[Pattern], after: int, until: int) -> list[tuple[int, Event]]:
+    if table == "gaps":  # one without exchange or symbol is about all of them
+        return await past.events(table, after, until, PAGE, None, None)
+    exchange, symbol = only(each.exchange for each in patterns), only(each.symbol for each in patterns)
+    return await past.events(table, after, until, PAGE, exchange, symbol)
+
+
+class _Place(Struct):
+    position: int
+
+
+class _Places(Struct):
+    rows: list[_Place]
+
+
+class _Events(Struct):
+    rows: list[Event]
+
+
+_places, _events_of = msgspec.json.Decoder(_Places), msgspec.json.Decoder(_Events)
+
+
+def placed(body: bytes) -> list[tuple[int, Event]]:
+    """The events of an answer in JSON, each with its position."""
+    places = (each.position for each in _places.decode(body).rows)
+    return list(zip(places, _events_of.decode(body).rows, strict=True))
+
+
+class ReaderPast:
+    """Asks the process that reads lake and journal."""
+
+    def __init__(self, reader: Reader, data: Path) -> None:
+        self._reader = reader
+        self._data = data
+
+    async def oldest(self) -> int:
+        try:
+            gone = await asyncio.to_thread(last_gone, self._data / "lake")
+        except (OSError, ValueError) as error:
+            raise PastError(str(error)) from error
+        return position(gone + 1, 0) if gone else 0
+
+    async def events(
+        self, table: Stored, after: int, until: int, limit: int, exchange: str | None, symbol: str | None
+    ) -> list[tuple[int, Event]]:
+        found: list[tuple[int, Event]] = []
+        most = limit
+        while len(found) < limit:
+            most = min(most, limit - len(found))
+            behind = found[-1][0] if found else after
+            try:
+                answer = await self._reader.ask(Question(table, exchange, symbol, limit=most, after=behind, until=until))
+            except ReaderError as error:
+                raise PastError(str(error)) from error
+            except QuestionError as error:  # rows that are too large to come at once
+                if most == 1:
+                    raise PastError(str(error)) from error
+                most //= 2
+                continue
+            found += placed(answer.body)
+            if answer.rows < most:
+                break
+        return found

@@ -1,0 +1,1 @@
+"""HTTP: the API and its document, errors, limits, metrics, and the page."""
