@@ -15,6 +15,7 @@ from adapters.errors import SymbolError
 from adapters.events import CHANNELS, Channel
 from adapters.symbols import is_pattern, parse
 from master.auth import PLACEHOLDER_KEY
+from master.jetstream.settings import JetStreamSettings
 from master.pricing.feeds import PriceSettings
 from master.section import Section
 from master.settings import ConfigError, Master, Server, is_loopback
@@ -100,6 +101,7 @@ class Settings(BaseSettings):
     )
     server: Server = Server()
     prices: PriceSettings = PriceSettings()
+    jetstream: JetStreamSettings = JetStreamSettings()
     spool: Spool = Spool()
     monitor: Monitor = Monitor()
     debug: Debug = Debug()
@@ -112,7 +114,11 @@ class Settings(BaseSettings):
 def load(source: Path | dict[str, Any], only: list[str] | None = None, **options: Any) -> Settings:
     """Read and check the configuration; `only` these exchanges are enabled. Raises ConfigError with every fault."""
     settings = load_model(Settings, source, **options)
-    faults = [*_master_faults(settings.master), *_faults(settings), *_unknown(settings, only or [])]
+    faults = [
+        *([] if settings.jetstream.servers else _master_faults(settings.master)),
+        *_faults(settings),
+        *_unknown(settings, only or []),
+    ]
     if faults:
         raise ConfigError(*faults)
     if only:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-async def start(data: Path, **server: object) -> None:
+async def start(data: Path, **server: Any) -> None:
     """Start a master that is expected not to come up."""
     async with asyncio.timeout(PATIENCE):
         await run(load(MasterSettings, configuration(data, **server)), asyncio.Event())
