@@ -65,6 +65,8 @@ _encoder = msgspec.json.Encoder()
 
 Audience = Callable[[Sequence[Event], int], None]
 """Hears events once they are durable: those of one batch, and the position (segments.position) of the first. Must not wait."""
+BatchAudience = Callable[[Batch, Sequence[Event], int], None]
+"""The same, with the batch that they came in."""
 Consumers = Callable[[ServerConnection, Grant], Awaitable[None]]
 """Serves one consumer until its end."""
 
@@ -167,6 +169,7 @@ class Ingest:
         self._is_ending = False
         self._taken: deque[list[Event]] = deque()
         self.audience: list[Audience] = []
+        self.batch_audience: list[BatchAudience] = []
         self._tasks: set[asyncio.Task[None]] = set()
         receiver.marks[self._own] = Mark(worker="master")
 
@@ -211,6 +214,8 @@ class Ingest:
                 session.owe(batch.stream)
             for hear in self.audience:
                 hear(events, position)
+            for hear_batch in self.batch_audience:
+                hear_batch(batch, events, position)
             position += batch.count
 
     async def close(self) -> None:

@@ -21,6 +21,7 @@ from nats.js.errors import NotFoundError
 from master.ingest import Ingest
 from master.jetstream.claims import Claim
 from master.jetstream.link import Link
+from master.jetstream.republish import Republisher
 from master.jetstream.subjects import OLDEST, QUEUE, WORKER, batches_of, known_of
 from master.journal import JournalError
 from master.log import logger
@@ -54,11 +55,12 @@ class Arrival(Struct, gc=False):
 
 
 class Arrivals:
-    """Puts what came in order, and says what may be acknowledged. `offer` is that of Ingest."""
+    """Puts what came in order, and says what may be acknowledged. `offer` is that of Ingest; `through`: the seq up to which
+    a stream is done with."""
 
-    def __init__(self, offer: Callable[[Batch, str, int], Verdict], durable: Callable[[bytes], int]) -> None:
+    def __init__(self, offer: Callable[[Batch, str, int], Verdict], through: Callable[[bytes], int]) -> None:
         self._offer = offer
-        self._durable = durable
+        self._through = through
         self._owed: deque[Arrival] = deque()
         self._parked: dict[bytes, dict[int, Arrival]] = {}
 
@@ -80,9 +82,9 @@ class Arrivals:
             self._owed.append(arrival)
 
     def due(self) -> list[Arrival]:
-        """What is durable now, and was not given here before."""
+        """What is done with, and was not given here before."""
         found = []
-        while self._owed and self._owed[0].batch.seq <= self._durable(self._owed[0].batch.stream):
+        while self._owed and self._owed[0].batch.seq <= self._through(self._owed[0].batch.stream):
             found.append(self._owed.popleft())
         return found
 
@@ -90,11 +92,12 @@ class Arrivals:
 class Reader:
     """Reads while it runs; the claim is its right to acknowledge."""
 
-    def __init__(self, link: Link, ingest: Ingest, claim: Claim) -> None:
+    def __init__(self, link: Link, ingest: Ingest, claim: Claim, republisher: Republisher | None = None) -> None:
         self._link = link
         self._ingest = ingest
         self.claim = claim
-        self._arrivals = Arrivals(ingest.offer, ingest.durable)
+        self._republisher = republisher
+        self._arrivals = Arrivals(self._offer, self._through)
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._expected = 1
         self._seen = 0
@@ -125,6 +128,17 @@ class Reader:
             if not client.is_closed:
                 await arriving.unsubscribe()
                 await asked.unsubscribe()
+
+    def _offer(self, batch: Batch, worker: str, oldest: int) -> Verdict:
+        verdict = self._ingest.offer(batch, worker, oldest)
+        if verdict is Verdict.KNOWN and self._republisher is not None and batch.seq <= self._ingest.durable(batch.stream):
+            self._republisher.again(batch)
+        return verdict
+
+    def _through(self, stream: bytes) -> int:
+        """How far a stream is on disk, and out again: what a crash takes from the one, the queue gives again for the other."""
+        durable = self._ingest.durable(stream)
+        return durable if self._republisher is None else min(durable, self._republisher.through(stream))
 
     async def _make_consumer(self) -> None:
         js = self._link.js

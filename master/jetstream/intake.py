@@ -15,6 +15,7 @@ from master.ingest import Ingest
 from master.jetstream.claims import Board, Bucket, LostError
 from master.jetstream.consumer import Reader, ReadError
 from master.jetstream.link import Link, LinkError, in_words, linked
+from master.jetstream.republish import Republisher
 from master.jetstream.settings import JetStreamSettings
 from master.jetstream.streams import StreamError, reconcile
 from master.jetstream.subjects import QUEUE, exchange_of
@@ -48,8 +49,12 @@ class Intake:
         self._board = Board(name_of(settings, data), time_ns() // 1000)
         self._readers: dict[str, Reader] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._republishing: asyncio.Task[None]
         self._random = Random()  # noqa: S311 (jitter)
         self._ending = ending
+        self.republisher = Republisher(settings.republish) if settings.republish is not None else None
+        if self.republisher is not None:
+            ingest.batch_audience.append(self.republisher.hear)
 
     @property
     def exchanges(self) -> list[str]:
@@ -85,13 +90,24 @@ class Intake:
         """One connection, from its beginning to its end: why it ended."""
         try:
             async with linked(self._settings.access, f"master {self._board.name}") as link:
+                self._republishing = asyncio.create_task(self._republish(link))
                 try:
                     await link.while_up(self._share(link))
                 finally:
                     await self._stop(list(self._tasks))
+                    self._republishing.cancel()
         except (LinkError, StreamError, TwinError) as error:
             return str(error)
         return None
+
+    async def _republish(self, link: Link) -> None:
+        if self.republisher is None:
+            await link.over.wait()
+            return
+        try:
+            await self.republisher.run(link)
+        except (nats.errors.Error, OSError) as error:
+            link.end(in_words(error))
 
     # Sharing ------------------------------------------------------------------------------------------------------------
 
@@ -109,6 +125,9 @@ class Intake:
         """Renew what says that we live, and come to terms with the others."""
         if self._board.has_twin(monotonic()):
             raise TwinError(f"another master calls itself {self._board.name} too; give each its own jetstream.name")
+        for task in (self._republishing, *self._tasks.values()):
+            if task.done():
+                task.result()  # an error of the program: those of the network are no results
         await bucket.show_alive(monotonic())
         await bucket.read(monotonic())
         info = await link.js.stream_info(QUEUE, subjects_filter=">")
@@ -120,7 +139,7 @@ class Intake:
                 claim = await bucket.claim(exchange, monotonic())
             except LostError:
                 continue
-            self._readers[exchange] = Reader(link, self._ingest, claim)
+            self._readers[exchange] = Reader(link, self._ingest, claim, self.republisher)
             self._tasks[exchange] = asyncio.create_task(self._read(exchange))
         self._say(None)
 
@@ -132,15 +151,16 @@ class Intake:
             log.warning("reading begins anew", exchange=exchange, reason=str(error))
         except (nats.errors.Error, JetStreamError, OSError, TimeoutError) as error:
             log.warning("reading begins anew", exchange=exchange, reason=in_words(error))
-        finally:
-            self._readers.pop(exchange, None)
-            self._tasks.pop(exchange, None)
+        del self._readers[exchange], self._tasks[exchange]
 
     async def _stop(self, exchanges: list[str]) -> None:
         tasks = [self._tasks[each] for each in exchanges]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for each in exchanges:
+            self._readers.pop(each, None)
+            self._tasks.pop(each, None)
 
     async def _leave(self, exchanges: list[str]) -> None:
         """Take no more of these, acknowledge what is durable, and leave them to others."""

@@ -50,10 +50,14 @@ class Link:
         """Something of the library went wrong in the background. What was dropped on the way in is not known by number:
         only to begin anew brings it back."""
         if isinstance(error, nats.errors.SlowConsumerError):
-            self.trouble = "messages came faster than they were taken"
-            self.over.set()
+            self.end("messages came faster than they were taken")
         elif str(error):
             self.trouble = in_words(error)
+
+    def end(self, trouble: str) -> None:
+        """No more of this connection, for this reason."""
+        self.trouble = trouble
+        self.over.set()
 
     async def while_up(self, work: Awaitable[Answer]) -> Answer:
         """The result of this, unless the connection ends before. Raises LinkError."""

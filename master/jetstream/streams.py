@@ -65,6 +65,8 @@ def _market(keep: Market) -> api.StreamConfig:
         max_bytes=int(keep.max_gb * 1e9),
         max_age=keep.max_hours * 3600,
         duplicate_window=keep.duplicate_seconds,
+        # An fsync for each event would be the slowest thing of all, and history has them; only one replica may do so.
+        persist_mode=api.PersistMode.ASYNC if keep.replicas == 1 and keep.storage == "file" else None,
         allow_direct=True,
     )
 

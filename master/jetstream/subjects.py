@@ -1,5 +1,7 @@
 """What things are called on NATS: subjects, streams, headers. Pure."""
 
+from functools import lru_cache
+
 from adapters.events import (
     Book,
     BookDelta,
@@ -26,6 +28,9 @@ MESSAGE_ID = "Nats-Msg-Id"
 WORKER = "Cm-Worker"
 OLDEST = "Cm-Oldest"
 """Of a batch: the oldest seq of its stream that its worker still held when it sent it."""
+
+POSITION = "Cm-Position"
+"""Of an event: where it stands among all that its master has stored, which is the cursor of streams and history."""
 
 KINDS: dict[type, str] = {
     Trade: "trade",
@@ -69,8 +74,12 @@ def known_of(exchange: str) -> str:
 
 def of_event(event: Event) -> str:
     """`market.kraken.btc-usd.trade`; a price, which is of no exchange, `market.prices.btc-usd.price`."""
-    exchange = "prices" if type(event) is Price else token(event.exchange)
-    return f"{MARKET}.{exchange}.{token(event.symbol or '')}.{KINDS[type(event)]}"
+    return _of_event(type(event), event.exchange, event.symbol)
+
+
+@lru_cache(1 << 16)
+def _of_event(kind: type, exchange: str, symbol: str | None) -> str:
+    return f"{MARKET}.{'prices' if kind is Price else token(exchange)}.{token(symbol or '')}.{KINDS[kind]}"
 
 
 def message_id(stream: str, seq: int) -> str:
