@@ -66,20 +66,22 @@ class Arrivals:
 
     def came(self, arrival: Arrival, oldest: int) -> None:
         """`oldest`: what was before it in its stream came before this, or is lost. Raises JournalError."""
-        stream = arrival.batch.stream
-        for seq in sorted(seq for seq in self._parked.get(stream, ()) if seq < oldest):
-            self._take(self._parked[stream].pop(seq), seq)
-        following: Arrival | None = arrival
-        while following is not None:
-            self._take(following, oldest)
-            following, oldest = self._parked.get(stream, {}).pop(following.batch.seq + 1, None), 0
+        parked = self._parked.get(arrival.batch.stream, {})
+        for seq in sorted(seq for seq in parked if seq <= oldest):
+            if seq in parked:  # else it followed one before
+                self._take(parked.pop(seq), seq)
+        self._take(arrival, oldest)
 
     def _take(self, arrival: Arrival, oldest: int) -> None:
-        batch = arrival.batch
-        if self._offer(batch, arrival.worker, oldest) is Verdict.HOLE:
-            self._parked.setdefault(batch.stream, {})[batch.seq] = arrival
-        else:
-            self._owed.append(arrival)
+        """With what waited behind it; or it waits itself."""
+        following: Arrival | None = arrival
+        while following is not None:
+            batch = following.batch
+            if self._offer(batch, following.worker, oldest) is Verdict.HOLE:
+                self._parked.setdefault(batch.stream, {})[batch.seq] = following
+                return
+            self._owed.append(following)
+            following, oldest = self._parked.get(batch.stream, {}).pop(batch.seq + 1, None), 0
 
     def due(self) -> list[Arrival]:
         """What is done with, and was not given here before."""
