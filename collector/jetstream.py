@@ -13,9 +13,9 @@ from time import monotonic, time_ns
 import msgspec
 import nats.errors
 from msgspec import Struct
+from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import PubAck
-from nats.js.client import JetStreamContext
+from nats.js.errors import APIError
 
 from collector.engine import FencedError
 from collector.outbox import IN_MEMORY, Outbox, Stream
@@ -23,7 +23,7 @@ from collector.spool import Spool
 from collector.spools import Spools
 from master.backoff import Backoff
 from master.jetstream.access import Access
-from master.jetstream.link import Link, LinkError, in_words, linked
+from master.jetstream.link import NO_STREAM, Link, LinkError, in_words, linked
 from master.jetstream.subjects import MESSAGE_ID, MIXED, OLDEST, WORKER, boots_of, known_of, message_id, of_batch
 from master.log import logger
 from master.protocol import Known
@@ -36,32 +36,54 @@ ANSWER_WITHIN = 10.0
 """Seconds after which a publish without an answer counts as lost."""
 KNOWN_WITHIN = 1.5
 LOOK_EVERY = 1.0
+CALM = 10.0
+"""Seconds without a refusal after which the next one is news."""
 SLOWEST_RETRY = 15.0
 
 
-class _Sent(Struct, gc=False):
-    seq: int
-    at: float
-    answer: asyncio.Future[PubAck]
+class _Refusal(Struct):
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class _Answer(Struct):
+    """What the server says to a publish. (The library's own reading of it raises where it should tell, in nats-py 2.16.)"""
+
+    error: _Refusal | None = None
+    duplicate: bool = False
+
+
+_answer = msgspec.json.Decoder(_Answer)
 
 
 class _Flight:
-    """What of one stream is on its way: publishes without an answer yet, oldest first."""
+    """What of one stream is on its way: publishes without an answer yet, oldest first.
 
-    def __init__(self, engine: "JetStream", stream: Stream, subject: str) -> None:
+    An answer's subject ends in `<number>.<turn>.<seq>`; a turn ends with whatever makes the stream begin anew.
+    """
+
+    def __init__(self, engine: "JetStream", stream: Stream, subject: str, number: int) -> None:
         self.stream = stream
         self._engine = engine
         self._subject = subject
-        self._sent: deque[_Sent] = deque()
+        self.number = number
+        self._turn = 0
+        self._sent: deque[tuple[int, float]] = deque()
+        self._early: dict[int, bool] = {}
         self._backoff = Backoff(Random(), base=0.1, cap=SLOWEST_RETRY, stable=10.0)  # noqa: S311 (jitter)
         self._began = monotonic()
-        self._turn = 0
         self._again: asyncio.TimerHandle | None = None
 
     @property
     def is_over(self) -> bool:
         """Neither under way nor waiting to try again."""
-        return not self.stream.sender.is_attached and self._again is None
+        return not (self.stream.sender.is_attached or self.is_waiting)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it was refused, and will try again."""
+        return self._again is not None
 
     def begin(self) -> None:
         """(Again) from the oldest that is held."""
@@ -74,49 +96,46 @@ class _Flight:
         """Whatever is on its way may arrive or not; no answer to it counts any more."""
         self._turn += 1
         self.stream.sender.detach()
-        sent, self._sent = self._sent, deque()
-        for each in sent:
-            if not each.answer.cancel():
-                each.answer.exception()
+        self._sent.clear()
+        self._early.clear()
         if self._again is not None:
             self._again.cancel()
             self._again = None
 
-    async def send(self, js: JetStreamContext) -> None:
+    async def send(self, client: Client, inbox: str) -> None:
         """Everything that may go now."""
         sender = self.stream.sender
         while (batch := sender.next_batch()) is not None:
-            turn = self._turn
+            self._sent.append((batch.seq, monotonic()))
             headers = {MESSAGE_ID: message_id(sender.name, batch.seq), WORKER: self._engine.worker, OLDEST: str(sender.oldest)}
-            answer = await js.publish_async(self._subject, batch.data, headers=headers)
-            if turn != self._turn:  # begun anew meanwhile: this one is sent again in its turn
-                answer.cancel()
-                return
-            self._sent.append(_Sent(batch.seq, monotonic(), answer))
-            answer.add_done_callback(self._answered)
+            reply = f"{inbox}.{self.number}.{self._turn}.{batch.seq}"
+            try:
+                await client.publish(self._subject, batch.data, reply, headers)
+            except nats.errors.MaxPayloadError as error:
+                self._refused(in_words(error))
 
-    def _answered(self, answer: asyncio.Future[PubAck]) -> None:
-        """Only the oldest counts, so that what is let go of has no hole."""
-        if answer.cancelled():
+    def answered(self, turn: int, seq: int, answer: _Answer) -> None:
+        """Only the oldest lets go, so that what is let go of has no hole."""
+        if turn != self._turn:
             return
-        while self._sent and self._sent[0].answer.done():
-            oldest = self._sent[0]
-            if (error := oldest.answer.exception()) is not None:
-                self._refused(error)
-                return
+        if (error := answer.error) is not None:
+            self._refused(in_words(APIError(error.code, error.description, error.err_code)))
+            return
+        self._early[seq] = answer.duplicate
+        while self._sent and (oldest := self._sent[0][0]) in self._early:
             self._sent.popleft()
-            self._engine.stored(self.stream, oldest.seq, was_known=bool(oldest.answer.result().duplicate))
+            self._engine.stored(self.stream, oldest, was_known=self._early.pop(oldest))
 
-    def _refused(self, error: BaseException) -> None:
+    def _refused(self, reason: str) -> None:
         self.end()
         pause = self._backoff.after_failure(monotonic() - self._began)
-        self._engine.refused(in_words(error))
+        self._engine.refused(reason)
         self._again = asyncio.get_running_loop().call_later(pause, self.begin)
 
     def look(self) -> None:
         """Whether an answer is overdue."""
-        if self._sent and monotonic() - self._sent[0].at > ANSWER_WITHIN:
-            self._refused(TimeoutError())
+        if self._sent and monotonic() - self._sent[0][1] > ANSWER_WITHIN:
+            self._refused("the server does not answer what is published")
 
 
 class JetStream:
@@ -147,11 +166,15 @@ class JetStream:
         self._spools = Spools(spool, adopted)
         self._of_others = {stream.sender.name for life in self.outbox.backlog for stream in life}
         self._flights: dict[str, _Flight] = {}
+        self._numbered: dict[int, _Flight] = {}
+        self._count = 0
+        self._inbox = ""
         self._link: Link | None = None
         self._wake = asyncio.Event()
         self._newer: int | None = None
         self._refusal: str | None = None
-        self._said: str | None = None
+        self._refused_at = 0.0
+        self._said: set[str] = set()
 
     async def run(self) -> None:
         """Until cancelled. Raises FencedError."""
@@ -193,6 +216,8 @@ class JetStream:
 
     async def _greet(self, link: Link) -> None:
         """Who else has our name, and what is stored; before anything is sent, since the answer would tell of that too."""
+        self._inbox = link.client.new_inbox()
+        await link.client.subscribe(f"{self._inbox}.>", cb=self._hear)
         subject = boots_of(self.worker)
 
         async def hear(message: Msg) -> None:
@@ -208,6 +233,14 @@ class JetStream:
         if not self.known.done():
             answers = await asyncio.gather(*(self._ask(link, each) for each in self._exchanges))
             self.known.set_result({name: known for name, known in zip(self._exchanges, answers, strict=True) if known})
+
+    async def _hear(self, message: Msg) -> None:
+        """An answer to a publish; without a stream it is an empty one of the connection itself."""
+        number, turn, seq = map(int, message.subject.rsplit(".", 3)[1:])
+        flight = self._numbered.get(number)
+        if flight is not None:
+            answer = _answer.decode(message.data) if message.data else _Answer(_Refusal(503, description=NO_STREAM))
+            flight.answered(turn, seq, answer)
 
     async def _ask(self, link: Link, exchange: str) -> Known | None:
         try:
@@ -232,7 +265,7 @@ class JetStream:
                         f"a newer process has taken the place of worker {self.worker}; does another collector use this `name`?"
                     )
                 for flight in list(self._flights.values()):
-                    await flight.send(link.js)
+                    await flight.send(link.client, self._inbox)
                 await self._wake.wait()
         finally:
             looking.cancel()
@@ -262,9 +295,11 @@ class JetStream:
             self._flights.pop(name).end()
         for name, stream in due.items():
             if name not in self._flights:
-                self._flights[name] = _Flight(self, stream, self._subject(stream))
+                self._count += 1
+                self._flights[name] = _Flight(self, stream, self._subject(stream), self._count)
             if self._flights[name].is_over:
                 self._flights[name].begin()
+        self._numbered = {flight.number: flight for flight in self._flights.values()}
 
     def _subject(self, stream: Stream) -> str:
         """That of its lane; what another life has left may be of several exchanges, if its engine was another."""
@@ -280,13 +315,16 @@ class JetStream:
         acked = self.outbox.was_acked if is_counted else self.outbox.acked
         acked(stream, len(stream.sender.acked(seq)))
         self._wake.set()
-        if self._refusal is not None:
+        if self._refusal is not None and not any(flight.is_waiting for flight in self._flights.values()):
+            self._refusal = None
+        if self._said and monotonic() - self._refused_at > CALM:
             log.info("the NATS server takes batches")
-            self._refusal = self._said = None
+            self._said.clear()
 
     def refused(self, reason: str) -> None:
-        """Told to a person once, for each reason, until something goes through again."""
+        """Told to a person once, for each reason, until all went through for a while."""
         self._refusal = reason
-        if reason != self._said:
-            self._said = reason
+        self._refused_at = monotonic()
+        if reason not in self._said:
+            self._said.add(reason)
             log.error("batches wait", reason=reason)

@@ -115,7 +115,7 @@ class Reader:
         streams = {bytes.fromhex(name): seq for name, seq in self.claim.marks.items()}
         await self._ingest.taken_elsewhere(streams)
         await self._make_consumer()
-        arriving = await client.subscribe(self._inbox, cb=self._came)
+        arriving = await client.subscribe(self._inbox, cb=self._came, pending_bytes_limit=0)  # what was asked for bounds it
         asked = await client.subscribe(known_of(exchange), cb=self._tell_known)
         settling = asyncio.create_task(self._settle_for_ever())
         try:

@@ -23,8 +23,6 @@ CONNECT_WITHIN = 5
 ANSWER_WITHIN = 5.0
 PING_EVERY = 5
 """Seconds between pings; a server that leaves two unanswered is gone."""
-PUBLISHES = 4096
-"""Publishes that may wait for their acknowledgement; all windows of a worker are below it."""
 
 NO_ROOM = {10023, 10025, 10047, 10077}
 """Codes of the server's errors that mean that a stream, an account or a disk is full."""
@@ -39,7 +37,7 @@ class Link:
 
     def __init__(self) -> None:
         self.client = Client()
-        self.js = JetStreamContext(self.client, timeout=ANSWER_WITHIN, publish_async_max_pending=PUBLISHES)
+        self.js = JetStreamContext(self.client, timeout=ANSWER_WITHIN)
         self.over = asyncio.Event()
         self.trouble = "the server closed the connection"
 
@@ -101,11 +99,11 @@ async def linked(access: Access, name: str) -> AsyncIterator[Link]:
         raise LinkError(f"{where}: {error}") from error
 
 
+NO_STREAM = "no stream takes batches, or JetStream is off; a master makes the stream when it starts"
 _WORDS: tuple[tuple[type[BaseException], str], ...] = (
-    (NoStreamResponseError, "no stream takes batches, or JetStream is off; a master makes the stream when it starts"),
+    (NoStreamResponseError, NO_STREAM),
     (nats.errors.NoRespondersError, "JetStream is off on this server; start it with -js, or a section jetstream {}"),
     (nats.errors.MaxPayloadError, "a batch is larger than the server's max_payload; raise that"),
-    (nats.errors.AuthorizationError, "the server refuses the login; see jetstream.nkey"),
     (TimeoutError, "no answer in time"),
     (ConnectionRefusedError, "nobody listens there; is nats-server running?"),
 )
@@ -115,8 +113,12 @@ _MAKE_ROOM = "; make room: a master that reads, jetstream.queue.max_gb, or the s
 def in_words(error: BaseException) -> str:
     """What went wrong, for a person, and what to do about it."""
     if isinstance(error, APIError):
-        return f"{error.description} ({error.err_code}){_MAKE_ROOM if error.err_code in NO_ROOM else ''}"
+        number = f" ({error.err_code})" if error.err_code else ""
+        return f"{error.description}{number}{_MAKE_ROOM if error.err_code in NO_ROOM else ''}"
     for kind, words in _WORDS:
         if isinstance(error, kind):
             return words
-    return str(error).removeprefix("nats: ") or type(error).__name__
+    words = str(error).removeprefix("nats: ")
+    if "Authorization Violation" in words:
+        return "the server refuses the login; see jetstream.nkey"
+    return words or type(error).__name__

@@ -48,6 +48,7 @@ def _bucket(queue: Queue) -> api.StreamConfig:
         storage=api.StorageType(queue.storage),
         num_replicas=queue.replicas,
         max_msgs_per_subject=1,
+        duplicate_window=queue.duplicate_seconds,
         allow_msg_ttl=True,
         allow_rollup_hdrs=True,
         allow_direct=True,
