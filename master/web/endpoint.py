@@ -78,6 +78,8 @@ async def _body(request: web.Request, decoder: msgspec.json.Decoder[Any]) -> Any
             return decoder.decode(await request.read())
     except TimeoutError as error:
         raise ApiError(408, "the body of the request did not come", "send it at once") from error
+    except web.RequestPayloadError as error:
+        raise ApiError(400, "body: cut short, or not encoded as its headers say", "send it whole") from error
     except msgspec.MsgspecError as error:
         raise ApiError(400, f"body: {error}", "send JSON as /openapi.json describes it") from error
 
