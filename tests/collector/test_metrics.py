@@ -178,6 +178,23 @@ class TestExposition:
         assert found["collector_gaps_total", (KRAKEN,)] == 1
         assert found["collector_losses_total", (("reason", "dropped trades"),)] == 2
 
+    def test_what_alerts_ask(self) -> None:
+        silent = {"trades BTC/USD": 900.0}
+        parts = [
+            exchange(books_recovering=1, recovering_for=4.0, silent=1, silent_for=silent),
+            exchange(books_recovering=2, recovering_for=90.5),
+        ]
+        one = picture(
+            *(Seen(state(part, room=900 * number), str(number)) for number, part in enumerate(parts, 1)),
+        )
+        entry = one.health()["exchanges"]["kraken"]
+        assert (entry["books_recovering"], entry["recovering_for"], entry["silent_for"]) == (3, 90.5, silent)
+        found = samples(one)
+        assert found["collector_books_recovering", (KRAKEN,)] == 3
+        assert found["collector_recovering_seconds", (KRAKEN,)] == 90.5
+        assert found["collector_silent_pairs", (KRAKEN,)] == 1
+        assert found["collector_room_used_ratio", ()] == 1.0, "of the fullest worker: 900 of 900 bytes, and of 1800"
+
     def test_acknowledged_events(self) -> None:
         found = samples(picture(Seen(state(exchange()))))
         assert sum(value for (name, _), value in found.items() if name == "collector_acked_events_total") == 17
