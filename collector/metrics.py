@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from collector.pending import LOSSES
 from collector.supervisor import Worker
 from collector.worker import Count, WorkerState, counts
 
@@ -77,7 +78,11 @@ class Picture(Collector):
 
     @property
     def _totals(self) -> Counter[Count]:
-        return sum((worker.past + (counts(worker.state) if worker.state else Counter()) for worker in self._workers), Counter())
+        totals: Counter[Count] = Counter()
+        for worker in self._workers:
+            totals.update(worker.past)  # a sum would leave out what is 0, and Prometheus miss the first that comes
+            totals.update(counts(worker.state) if worker.state else ())
+        return totals
 
     def health(self) -> dict[str, Any]:
         """`status`: "ok"; "starting"; "degraded" while a worker, a venue connection, the master or a spool is missing."""
@@ -173,6 +178,8 @@ def _counters(totals: Counter[Count]) -> Iterator[Metric]:
     events = CounterMetricFamily("collector_events", "Events told", labels=["exchange", "channel"])
     errors = CounterMetricFamily("collector_errors", "Errors of venues and frames", labels=["exchange", "kind"])
     losses = CounterMetricFamily("collector_losses", "Events conflated or dropped for want of room", labels=["reason"])
+    for reason in LOSSES:
+        losses.add_metric([reason], totals["", "losses", reason])
     labelled = {"events": events, "errors": errors}
     singles = {what: CounterMetricFamily(f"collector_{what}", text, labels=["exchange"]) for what, text in _SINGLE.items()}
     for (exchange, what, label), number in sorted(totals.items()):
@@ -180,8 +187,6 @@ def _counters(totals: Counter[Count]) -> Iterator[Metric]:
             labelled[what].add_metric([exchange, label], number)
         elif what in singles:
             singles[what].add_metric([exchange], number)
-        elif what == "losses":
-            losses.add_metric([label], number)
     yield from (events, errors, losses, *singles.values())
 
 
