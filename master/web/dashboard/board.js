@@ -2,7 +2,7 @@
 
 import { Poll, query } from "./api.js";
 import { byId, element, matcher, Panel, write } from "./dom.js";
-import { bps, number, percent, price, seconds } from "./format.js";
+import { bps, number, padded, percent, price, seconds } from "./format.js";
 import { selection } from "./selection.js";
 import { Table } from "./table.js";
 
@@ -16,7 +16,7 @@ const FEEDS = [
 ];
 const SOURCES = [
   { title: "Source", text: (row) => `${row.exchange} ${row.symbol}` },
-  { title: "Said", text: (row) => row.raw ?? "–", kind: "number" },
+  { title: "Said", text: (row) => (row.raw === null ? "–" : padded(row.raw)), kind: "number" },
   { title: "Age", text: (row) => seconds(row.age), kind: "number" },
   { title: "Weight", text: (row) => percent(row.weight), kind: "number", share: (row) => row.weight },
   { title: "Off by bps", text: (row) => bps(row.deviation_bps, true), kind: "number" },

@@ -41,5 +41,11 @@ export const clock = some((micros) => date(micros).toISOString().slice(11, 19));
 export const moment = some((micros) => date(micros).toISOString().slice(5, 19).replace("T", " "));
 export const hour = some((micros) => date(micros).toISOString().slice(5, 16).replace("T", " "));
 
-/** Decimals of a number's text. */
-export const decimals = (text) => (text.split(".")[1] ?? "").length;
+/** Decimals of a number's text, without the zeros at its end that some venues fill it up with. */
+export const decimals = (text) => (text.split(".")[1] ?? "").replace(/0+$/, "").length;
+
+/** A number's own text, with this many decimals: no fewer than `decimals` says of it, so that nothing is rounded. */
+export const padded = (text, digits = decimals(text)) => {
+  const [whole, part = ""] = text.split(".");
+  return digits ? `${whole}.${part.slice(0, digits).padEnd(digits, "0")}` : whole;
+};
