@@ -93,7 +93,7 @@ class Detail {
 
   show(answer) {
     const converted = answer.conversions.map(
-      ({ from, to, price: at, sources, age }) => `${from} as ${price(at)} ${to} (${sources} sources, ${seconds(age)} old)`,
+      ({ from, to, price: at, sources, age }) => `${from} as ${price(at)} ${to} (${sources} ${sources === 1 ? "source" : "sources"}, ${seconds(age)} old)`,
     );
     const method = answer.price === null ? `No price: ${answer.reason}` : `By ${answer.method.replaceAll("_", " ")}`;
     this.say([method, ...converted].join("; "));

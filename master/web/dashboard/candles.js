@@ -79,7 +79,7 @@ class Chart {
   /** As many candles as are readable, the newest at the right. */
   #fit(count) {
     const readable = Math.floor(this.node.clientWidth / 7);
-    this.chart.timeScale().setVisibleLogicalRange({ from: count - readable, to: count + 1 });
+    this.chart.timeScale().setVisibleLogicalRange({ from: count - readable, to: count + 2 });
     this.chart.applyOptions({ timeScale: { secondsVisible: selection.get("interval") === "1s" } });
   }
 
