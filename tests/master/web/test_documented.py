@@ -11,7 +11,7 @@ from time import time_ns
 
 import pytest
 
-from adapters.events import Book, Ticker
+from adapters.events import Book, Event, Ticker
 from tests.master.making import STREAM, batch, trade
 from tests.master.running import collector, configuration, running
 from tests.waiting import PATIENCE
@@ -54,7 +54,7 @@ class Shell:
 async def test_what_may_be_asked(tmp_path: Path) -> None:
     now = time_ns() // 1000
     levels = [("99", "1")], [("101", "3")]
-    market = [
+    market: list[Event] = [
         *(trade(number, exchange="binance", symbol="BTC/USDT", received=now + number) for number in range(12)),
         *(Book("binance", "BTC/USDT", None, now, *levels, 7), Ticker("binance", "BTC/USDT", None, now, "100")),
     ]
