@@ -6,10 +6,10 @@ FROM ${PYTHON} AS collector-packages
 COPY requirements.txt .
 RUN python -m venv --without-pip /venv \
     && grep -vE '^(duckdb|pyarrow)==' requirements.txt > collector.txt \
-    && pip --python /venv/bin/python install --no-cache-dir --no-compile -r collector.txt
+    && pip --python /venv/bin/python install --no-cache-dir -r collector.txt
 
 FROM collector-packages AS packages
-RUN pip --python /venv/bin/python install --no-cache-dir --no-compile -r requirements.txt
+RUN pip --python /venv/bin/python install --no-cache-dir -r requirements.txt
 
 FROM ${PYTHON} AS base
 RUN groupadd --system --gid 990 collector && useradd --system --uid 990 --gid collector --home-dir /app collector \
@@ -20,6 +20,7 @@ COPY adapters adapters
 COPY collector collector
 COPY master master
 COPY simulator simulator
+RUN python -m compileall -q .
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 COLLECTOR_SERVER__DATA=/data
 USER 990:990
 VOLUME /data

@@ -17,8 +17,8 @@ LOOK_AGAIN = 1.0
 
 
 def health(config: Path, *, ready: bool) -> tuple[int, str]:
-    """Exit code and a line for it. 0: the collector runs and answers, also while a venue or the master is away, since no restart
-    brings them back; where `ready` is asked: nothing is missing."""
+    """Exit code and a line for it. 0: the collector runs and answers, also while a venue or the master is away, since a restart
+    would bring neither back; where `ready` is asked: nothing is missing."""
     try:
         seen = _look(config)
     except ProbeError as error:
