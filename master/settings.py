@@ -50,7 +50,7 @@ class Master(Section):
 
 
 class Http(Section):
-    """Who may ask the master over HTTP, and how often."""
+    """Who may ask the master over HTTP, how often, and how many at once."""
 
     auth: bool | None = Field(
         default=None, description="a consumer or admin key is needed; null: where server.host is reached from other machines"
@@ -59,6 +59,7 @@ class Http(Section):
     rate: float | None = Field(
         default=200.0, gt=0, description="requests a second of one address, twice as many at once; null: no limit"
     )
+    connections: int = Field(default=256, ge=1, le=65536, description="at once; any more are answered 503")
 
 
 class Server(Section):

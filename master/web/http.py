@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from math import ceil
 from time import monotonic
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -80,7 +81,17 @@ class ApiError(Exception):
         return web.Response(body=body, status=self.status, content_type=PROBLEM, headers=self.headers)
 
 
-def _as_problem(error: web.HTTPException) -> ApiError:
+Response = TypeVar("Response", bound=web.StreamResponse)
+
+
+def sealed(response: Response) -> Response:
+    """With the headers that every answer has."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def as_problem(error: web.HTTPException) -> ApiError:
     """What the library refuses by itself, in our form."""
     headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
     detail = error.reason if error.status != 404 else "there is nothing at this path"
@@ -105,9 +116,7 @@ class Gate:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         began = self._clock()
-        response = await self._answer(request, handler)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
+        response = sealed(await self._answer(request, handler))
         if self._origins:
             self._share(request, response)
         self._count(request, response.status, self._clock() - began)
@@ -123,7 +132,7 @@ class Gate:
         except ApiError as error:
             return error.response
         except web.HTTPException as error:
-            return _as_problem(error).response
+            return as_problem(error).response
         except Exception:
             log.exception("a request failed", method=request.method, path=request.path)
             return ApiError(500, "the master failed at this", "report it, with the line of the master's log").response

@@ -31,6 +31,12 @@ export function ladder(master) {
       selection.get("book") &&
       query("/v1/market/book", { exchange: selection.get("book"), symbol: selection.get("symbol"), depth: DEPTH }),
     show(book) {
+      if (!book.bids) {
+        absent(book.state);
+        panel.current();
+        panel.say("Something of this book was missed. It is back when it is whole again.");
+        return;
+      }
       const most = Math.max(...[book.asks, book.bids].map(total));
       asks.show(book.asks, most);
       bids.show(book.bids, most);
@@ -39,12 +45,12 @@ export function ladder(master) {
       panel.current();
     },
     failed(error) {
-      absent(error.status === 409 ? "recovering" : "absent");
+      absent("absent");
       panel.say(error.message);
     },
   });
   selection.on(["symbol", "book"], () => {
-    absent("asking");
+    absent(selection.get("book") ? "asking" : "absent");
     poll.again();
   });
   return poll;
