@@ -164,6 +164,20 @@ class Source:
         }
 
 
+def doubted(gap: Gap) -> tuple[str | None, str | None] | None:
+    """Symbol and exchange (None: any) of the books that something is missing of: one, those of an exchange, or any where nobody
+    knows whose events are gone; None where it is about no book."""
+    if gap.channel == "orderbooks":
+        return gap.symbol, gap.exchange
+    return (None, None) if gap.exchange == "" and gap.channel in ("delivery", "journal") else None
+
+
+def is_in_doubt(book: Event, gap: Event) -> bool:
+    """Whether this gap, told after the book, may be of its changes."""
+    scope = doubted(gap) if isinstance(gap, Gap) else None
+    return scope is not None and scope[0] in (None, book.symbol) and scope[1] in (None, book.exchange)
+
+
 def _age(now: int, then: int | None) -> float | None:
     """In seconds; a clock that is ahead of ours makes nothing younger than now."""
     return None if then is None else max(0, now - then) / 1e6
@@ -222,6 +236,17 @@ class Market:
             except ValueError:
                 self._refuse(event)
 
+    def recall(self, event: Event) -> bool:
+        """Take the newest book or ticker of before a start, unless this life has heard of it already: whether it was taken."""
+        source = self.source(event.exchange, event.symbol or "")
+        if source.live.is_known if isinstance(event, Book) else source.ticker is not None:
+            return False
+        try:
+            self._take_view(event)
+        except ValueError:
+            return False  # it was refused, and said, when it came
+        return True
+
     def _take_view(self, event: Event) -> None:
         """Anything but a trade."""
         kind = type(event)
@@ -241,12 +266,9 @@ class Market:
         self.source(ticker.exchange, ticker.symbol).ticker = ticker
 
     def _take_gap(self, gap: Gap) -> None:
-        """Books that something is missing of: one, those of an exchange, or any where nobody knows whose events are gone."""
-        if gap.channel == "orderbooks":
-            for source in self.sources(gap.symbol, gap.exchange):
-                source.live.lose()
-        elif gap.exchange == "" and gap.channel in ("delivery", "journal"):
-            for source in self.sources():
+        scope = doubted(gap)
+        if scope is not None:
+            for source in self.sources(*scope):
                 source.live.lose()
 
     def _refuse(self, event: Event) -> None:
