@@ -13,7 +13,7 @@ from master.ingest import Ingest
 from master.journal import Journal
 from master.keys import KeyRing
 from master.live.candles import Candles
-from master.live.market import Market
+from master.live.market import WINDOW_SECONDS, Market
 from master.live.pulse import Pulse
 from master.pricing.prices import Prices
 from master.recall import Recall
@@ -39,7 +39,7 @@ class Serving:
         self._journal = journal
         self._position = position
         self._reader = Reader(settings.server.data)
-        self._market = Market()
+        self._market = Market(WINDOW_SECONDS if settings.prices.reads_windows else 0)
         self._pulse = Pulse(ingest.exchanges, self._market)
         self._prices = Prices(self._market, settings.prices)
         self._candles = Candles(time_ns() // 1000)

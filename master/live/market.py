@@ -40,7 +40,7 @@ class Best(Struct, gc=False):
 class Source:
     """One exchange's market of one symbol, as far as its newest events tell."""
 
-    __slots__ = ("exchange", "live", "symbol", "ticker", "trade", "traded", "volume", "window")
+    __slots__ = ("_has_window", "exchange", "live", "symbol", "ticker", "trade", "traded", "volume", "window")
 
     def __init__(self, exchange: str, symbol: str, span: int, volume: Ring) -> None:
         self.exchange = exchange
@@ -52,6 +52,7 @@ class Source:
         self.ticker: Ticker | None = None
         self.live = LiveBook()
         self.window = TradeWindow(span)
+        self._has_window = span > 0
         self.volume = volume
 
     def take(self, trade: Trade) -> None:
@@ -64,7 +65,8 @@ class Source:
         time = trade.timestamp or received
         if time > received + AHEAD:
             time = received
-        self.window.add(time, price, amount)
+        if self._has_window:
+            self.window.add(time, price, amount)
         self.volume.add(time, quote)
         if time >= self.traded:
             self.trade, self.traded = trade, time
@@ -191,6 +193,7 @@ class Market:
     """
 
     def __init__(self, window_seconds: int = WINDOW_SECONDS) -> None:
+        """`window_seconds`: for which all trades are kept; 0, where nobody reads them, saves half of what a trade costs."""
         self.position = 0
         """Of the newest event taken."""
         self.symbols: dict[str, dict[str, Source]] = {}
