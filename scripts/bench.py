@@ -5,19 +5,19 @@ Each figure is the median of several runs. Absolute times are this machine's; th
 
 import argparse
 import asyncio
-import gc
 import json
 import logging
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from random import Random
 from statistics import median
 from time import process_time
 from typing import Any
+from unittest.mock import patch
 
 import aiohttp
 import msgspec
@@ -288,19 +288,22 @@ uvloop.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 async def master_side(events: int, *, with_audience: bool = True) -> float:
     """Microseconds of a trade, from its batch on the socket to the fsync of the journal and the acknowledgement; and into what
     is served."""
-    from master.ingest import Ingest  # noqa: PLC0415
+    from master.live.candles import Candles  # noqa: PLC0415
+    from master.live.market import Market  # noqa: PLC0415
+    from master.live.pulse import Pulse  # noqa: PLC0415
     from master.service import run  # noqa: PLC0415 (opens the lake's libraries)
     from master.settings import MasterSettings, load  # noqa: PLC0415
+    from master.streams.fanout import Fanout  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        if not with_audience:  # a master has no such switch, and needs none
+            for room, name in ((Market, "take"), (Candles, "take"), (Pulse, "hear"), (Fanout, "hear")):
+                stack.enter_context(patch.object(room, name, lambda *_: None))
         data = Path(folder)
         settings = load(MasterSettings, {"server": {"port": 0, "http_port": 0, "data": folder}})
         stop = asyncio.Event()
         serving = asyncio.create_task(run(settings, stop))
         await until((data / "master.json").exists)
-        if not with_audience:
-            # The journal alone: a master has no such switch, and needs none.
-            next(each for each in gc.get_objects() if isinstance(each, Ingest)).audience.clear()
         url = f"ws://127.0.0.1:{json.loads((data / 'master.json').read_text())['port']}"
         sender = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", _SENDER, url, PLACEHOLDER_KEY, str(events)), cwd=ROOT, stdout=asyncio.subprocess.PIPE
