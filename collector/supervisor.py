@@ -127,7 +127,7 @@ class Worker:
             if process.is_alive():
                 process.kill()
             if not stop.is_set() and self.state is not None:
-                self.past += counts(self.state)
+                self.past.update(counts(self.state))
                 self.state = None
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:

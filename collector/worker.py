@@ -71,6 +71,8 @@ class WorkerState(Struct):
     master_connections: int = 0
     losses: dict[str, int] = {}
     spool_trouble: str | None = None
+    room: int = IN_MEMORY
+    """Bytes that may wait: of the spool, or of memory where there is none or its disk refuses."""
 
 
 Count = tuple[str, str, str]
@@ -265,4 +267,5 @@ def _state(assignment: Assignment, exchanges: list[Exchange], pool: Engine) -> W
         master_connections=pool.live,
         losses=dict(outbox.losses),
         spool_trouble=pool.trouble,
+        room=outbox.room,
     )

@@ -1,6 +1,7 @@
 """Questions about what was stored, and what an answer is. Light: whoever asks loads none of the engine that answers."""
 
 import base64
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -18,6 +19,11 @@ MOST_BYTES = 64 << 20
 Stored = Literal["trades", "books", "book_deltas", "tickers", "funding", "liquidations", "prices", "gaps"]
 """What stands in the lake as it came."""
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
+"""Of all times that can be written as a date."""
+
 _ENDLESS = 2**63 - 1
 
 
@@ -28,6 +34,17 @@ class QuestionError(Exception):
         super().__init__(f"{field}: {change}")
         self.field = field
         self.change = change
+
+
+def moment(text: str) -> int:
+    """Microseconds UTC of what a person writes: those themselves, or ISO-8601, in UTC where it names no other zone. Raises
+    ValueError."""
+    if text.isascii() and text.isdigit():
+        if len(text) > len(str(LAST)) or int(text) > LAST:
+            raise ValueError(text)
+        return int(text)
+    time = datetime.fromisoformat(text)
+    return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // _MICROSECOND
 
 
 class Question(Struct, omit_defaults=True):
@@ -45,9 +62,12 @@ class Question(Struct, omit_defaults=True):
     `candles` are made of the trades, each in the bucket of its venue time; without an exchange, of all that have the symbol.
     `gaps` of a market are all that touch it: also those of its whole exchange, and of everything. `completeness` comes whole,
     whatever the limit.
+
+    With `newest`, only the newest row of each market is one. `hours` are what the trades received in that time add up to, of
+    each market and hour of venue time, for candles to go on with; all of them come at once.
     """
 
-    table: Stored | Literal["candles", "completeness"]
+    table: Stored | Literal["candles", "completeness", "hours"]
     exchange: str | None = None
     symbol: str | None = None
     start: int | None = None
@@ -58,6 +78,7 @@ class Question(Struct, omit_defaults=True):
     format: Literal["json", "csv", "parquet", "arrow"] = "json"
     after: int | None = None
     until: int | None = None
+    newest: bool = False
 
 
 class Found(Struct):
@@ -102,11 +123,13 @@ def check(question: Question) -> None:
         if value is not None and not -_ENDLESS <= value <= _ENDLESS:
             raise QuestionError(name, "64 bits hold it, or it is a mistake")
     if question.start is not None and question.end is not None and question.end < question.start:
-        raise QuestionError("end", "not before start")
+        raise QuestionError("end", "not before where it begins")
     if question.table == "candles":
         _check_candles(question)
     elif question.interval is not None:
         raise QuestionError("interval", "leave it out: only candles have one")
+    if question.newest and (question.start is None or question.table in ("candles", "completeness", "gaps", "hours")):
+        raise QuestionError("newest", "of what is stored of markets, and with a start")
     if question.after is not None:
         _check_after(question)
     if question.cursor is not None:
@@ -121,7 +144,7 @@ def _check_candles(question: Question) -> None:
 
 
 def _check_after(question: Question) -> None:
-    if question.table in ("candles", "completeness"):
+    if question.table in ("candles", "completeness", "hours") or question.newest:
         raise QuestionError("after", f"leave it out: {question.table} are in order of time")
     for name in ("start", "end", "cursor"):
         if getattr(question, name) is not None:
