@@ -85,12 +85,15 @@ class Picture(Collector):
         return totals
 
     def health(self) -> dict[str, Any]:
-        """`status`: "ok"; "starting"; "degraded" while a worker, a venue connection, the master or a spool is missing."""
+        """`status`: "ok"; "starting"; "degraded" while a worker, a venue connection, the master or a spool is missing, which
+        `trouble` says in words."""
         states = [worker.state for worker in self._workers if worker.state is not None]
         totals = self._totals
         exchanges = exchanges_of(states, totals)
+        trouble = list(self._trouble(exchanges, states))
         return {
-            "status": self._status(exchanges, states),
+            "status": "ok" if not trouble else "degraded" if monotonic() - self._started > STARTING else "starting",
+            "trouble": trouble,
             "uptime": round(monotonic() - self._started, 1),
             "acked": sum(number for (_, what, _), number in totals.items() if what == "acked"),
             "waiting": sum(state.waiting for state in states),
@@ -111,13 +114,20 @@ class Picture(Collector):
             "exchanges": exchanges,
         }
 
-    def _status(self, exchanges: dict[str, dict[str, Any]], states: list[WorkerState]) -> str:
-        is_whole = all(worker.is_up for worker in self._workers)
-        is_whole &= all(state.master_connections and not state.spool_trouble for state in states)
-        is_whole &= all(each["connections"] >= each["connections_wanted"] for each in exchanges.values())
-        if is_whole and exchanges:
-            return "ok"
-        return "degraded" if monotonic() - self._started > STARTING else "starting"
+    def _trouble(self, exchanges: dict[str, dict[str, Any]], states: list[WorkerState]) -> Iterator[str]:
+        for worker in self._workers:
+            if not worker.is_up:
+                yield f"worker {worker.name} is down"
+        for state in states:
+            if not state.master_connections:
+                yield f"worker {state.name} has no connection to the master"
+            if state.spool_trouble:
+                yield f"worker {state.name} cannot spool: {state.spool_trouble}"
+        for name, each in exchanges.items():
+            if each["connections"] < each["connections_wanted"]:
+                yield f"{name} has {each['connections']} of {each['connections_wanted']} connections"
+        if not exchanges:
+            yield "no exchange is collected"
 
     def exposition(self) -> bytes:
         """The text form of all metrics."""
