@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from adapters.events import Book, BookDelta, Event, Gap, Ticker, Trade
 from master.live.books import LiveBook
-from master.live.volumes import Ring, Volumes, time_of
+from master.live.volumes import Ring, Volumes
 from master.live.window import TradeWindow
 from master.log import logger
 
@@ -17,6 +17,9 @@ log = logger("market")
 WINDOW_SECONDS = 300
 STALE_AFTER = 30_000_000
 """Microseconds without a word after which a source is stale, where nothing else is said."""
+
+AHEAD = 5_000_000
+"""Microseconds by which a venue's clock may be ahead of ours before its times are not believed."""
 
 _FAR = float("inf")
 
@@ -37,7 +40,7 @@ class Best(Struct, gc=False):
 class Source:
     """One exchange's market of one symbol, as far as its newest events tell."""
 
-    __slots__ = ("exchange", "live", "symbol", "ticker", "trade", "traded", "volume", "window")
+    __slots__ = ("_has_window", "exchange", "live", "symbol", "ticker", "trade", "traded", "volume", "window")
 
     def __init__(self, exchange: str, symbol: str, span: int, volume: Ring) -> None:
         self.exchange = exchange
@@ -45,10 +48,11 @@ class Source:
         self.trade: Trade | None = None
         """The newest by the venue's time."""
         self.traded = 0
-        """And that time, as volumes.time_of tells it."""
+        """And that time: the venue's (microseconds UTC), or ours where it sends none or one of the future."""
         self.ticker: Ticker | None = None
         self.live = LiveBook()
         self.window = TradeWindow(span)
+        self._has_window = span > 0
         self.volume = volume
 
     def take(self, trade: Trade) -> None:
@@ -57,8 +61,12 @@ class Source:
         quote = price * amount
         if not 0 <= quote < _FAR:
             raise ValueError(f"no price and amount: {trade.price[:40]!r}, {trade.amount[:40]!r}")
-        time = time_of(trade)
-        self.window.add(time, price, amount)
+        received = trade.received
+        time = trade.timestamp or received
+        if time > received + AHEAD:
+            time = received
+        if self._has_window:
+            self.window.add(time, price, amount)
         self.volume.add(time, quote)
         if time >= self.traded:
             self.trade, self.traded = trade, time
@@ -158,6 +166,20 @@ class Source:
         }
 
 
+def doubted(gap: Gap) -> tuple[str | None, str | None] | None:
+    """Symbol and exchange (None: any) of the books that something is missing of: one, those of an exchange, or any where nobody
+    knows whose events are gone; None where it is about no book."""
+    if gap.channel == "orderbooks":
+        return gap.symbol, gap.exchange
+    return (None, None) if gap.exchange == "" and gap.channel in ("delivery", "journal") else None
+
+
+def is_in_doubt(book: Event, gap: Event) -> bool:
+    """Whether this gap, told after the book, may be of its changes."""
+    scope = doubted(gap) if isinstance(gap, Gap) else None
+    return scope is not None and scope[0] in (None, book.symbol) and scope[1] in (None, book.exchange)
+
+
 def _age(now: int, then: int | None) -> float | None:
     """In seconds; a clock that is ahead of ours makes nothing younger than now."""
     return None if then is None else max(0, now - then) / 1e6
@@ -171,6 +193,7 @@ class Market:
     """
 
     def __init__(self, window_seconds: int = WINDOW_SECONDS) -> None:
+        """`window_seconds`: for which all trades are kept; 0, where nobody reads them, saves half of what a trade costs."""
         self.position = 0
         """Of the newest event taken."""
         self.symbols: dict[str, dict[str, Source]] = {}
@@ -216,6 +239,17 @@ class Market:
             except ValueError:
                 self._refuse(event)
 
+    def recall(self, event: Event) -> bool:
+        """Take the newest book or ticker of before a start, unless this life has heard of it already: whether it was taken."""
+        source = self.source(event.exchange, event.symbol or "")
+        if source.live.is_known if isinstance(event, Book) else source.ticker is not None:
+            return False
+        try:
+            self._take_view(event)
+        except ValueError:
+            return False  # it was refused, and said, when it came
+        return True
+
     def _take_view(self, event: Event) -> None:
         """Anything but a trade."""
         kind = type(event)
@@ -235,12 +269,9 @@ class Market:
         self.source(ticker.exchange, ticker.symbol).ticker = ticker
 
     def _take_gap(self, gap: Gap) -> None:
-        """Books that something is missing of: one, those of an exchange, or any where nobody knows whose events are gone."""
-        if gap.channel == "orderbooks":
-            for source in self.sources(gap.symbol, gap.exchange):
-                source.live.lose()
-        elif gap.exchange == "" and gap.channel in ("delivery", "journal"):
-            for source in self.sources():
+        scope = doubted(gap)
+        if scope is not None:
+            for source in self.sources(*scope):
                 source.live.lose()
 
     def _refuse(self, event: Event) -> None:

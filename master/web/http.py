@@ -112,6 +112,7 @@ class Gate:
         self._rate = None if settings.rate is None else Rate(settings.rate)
         self._guard = Guard()
         self._decoy = auth.new_nonce()
+        self._log = log.bind()  # once: what the log leaves out costs next to nothing then
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -142,7 +143,7 @@ class Gate:
         route = "none" if resource is None else resource.canonical  # never the path: anybody may ask for any
         self._usage.requests[route, status] += 1
         # Of health one is told what is wrong again and again; the log has said it once.
-        told = log.warning if status >= 500 and not request.path.startswith("/health") else log.debug
+        told = self._log.warning if status >= 500 and not request.path.startswith("/health") else self._log.debug
         told("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 6))
 
     # How often.

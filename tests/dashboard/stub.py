@@ -206,7 +206,7 @@ async def book(request: web.Request) -> web.Response:
 
     def side(sign: int) -> list[tuple[str, str]]:
         return [
-            (f"{mid + sign * tick * (n + 1):.{digits}f}", f"{2.5 + 2.4 * wave(exchange, sign, n):.5f}") for n in range(depth)
+            (f"{mid + sign * tick * (n + 1):.{digits}f}", f"{2.5 + 2.4 * wave(exchange, sign, n):.5f}000") for n in range(depth)
         ]
 
     body |= {"timestamp": now(), "received": now(), "age": 0.3, "sequence": None}

@@ -129,6 +129,8 @@ def test_each_panel_shows_what_the_master_tells(opened: Open, stub: Stub, shots:
 
     asks, bids = ladder(page, "asks"), ladder(page, "bids")
     assert len(asks) == len(bids) == 12
+    amounts = page.locator("#bids td:nth-child(2)").all_inner_texts()
+    assert {len(text.partition(".")[2]) for text in amounts} == {5}  # without the zeros that fill them up
     assert [*asks, *bids] == sorted([*asks, *bids], reverse=True)
     assert rows(page, "hours")[0][1].startswith("coinbase")  # the least complete first
     assert rows(page, "hours")[0][-1] == "97.38 %"
