@@ -24,11 +24,12 @@ from adapters.symbols import Instrument, renamed
 from collector import plan
 from collector.chunk import Chunk
 from collector.feed import Counts, Feed, Surroundings
-from collector.limits import Backoff, Breaker, Window
+from collector.limits import Breaker, Window
 from collector.pace import Market, Paces
 from collector.recorder import Recorder
 from collector.rest import RestClient, Route
 from collector.sink import Sink
+from master.backoff import Backoff
 from master.log import logger
 
 log = logger("exchange")
