@@ -292,7 +292,7 @@ class Sealer:
             _, complaint = await child.communicate()
         except asyncio.CancelledError:
             child.terminate()
-            await child.wait()
+            await child.communicate()  # to the end of its pipe too
             raise
         if child.returncode != 0:
             log.error("cannot seal; the segments stay in the journal", reason=complaint.decode(errors="replace")[-500:])

@@ -17,7 +17,7 @@ pytestmark = needs_server
 
 
 async def test_everything_is_stored_once_and_leaves_the_queue(data: Path, nats: Server) -> None:
-    async with running(data, sections=sections(nats)), engine(nats.access, exchanges=("kraken", "okx")) as one:
+    async with running(data, sections=sections(nats)) as master, engine(nats.access, exchanges=("kraken", "okx")) as one:
         source = Source(one, "kraken", "okx")
         for _ in range(20):
             source.tell(100)
@@ -28,6 +28,9 @@ async def test_everything_is_stored_once_and_leaves_the_queue(data: Path, nats: 
         assert one.trouble is None
         async with client(nats) as other:
             await until_empty(other)
+        health = await master.health()
+        assert health["nats"] == {"trouble": None, "exchanges": ["kraken", "okx"], "published": 0, "left_out": 0}
+        assert "master_nats_up 1.0" in await master.metrics()
     all_of(2000, data)
     assert ask(data, "SELECT count(*) FROM gaps") == [(0,)]
 
