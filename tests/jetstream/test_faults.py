@@ -194,10 +194,19 @@ async def test_a_key_and_a_certificate_are_needed(tmp_path: Path) -> None:
     ours = authority(tmp_path / "ours")
     cert, key = ours.certify("nats")
     seed, user = _new_user(tmp_path)
-    locked = f'authorization {{ users: [ {{ nkey: "{user}" }} ] }}\ntls {{ cert_file: "{cert}", key_file: "{key}" }}\n'
+    may = '{ publish: { deny: "batch.>" } }'
+    locked = f"""
+        authorization {{ users: [ {{ nkey: "{user}", permissions: {may} }} ] }}
+        tls {{ cert_file: "{cert}", key_file: "{key}" }}
+    """
     with server(tmp_path / "nats", locked, "tls") as nats:
-        async with linked(Access((nats.url,), nkey=seed, ca=ours.ca), "test") as link:
-            assert link.client.is_connected
+        with logs() as said:
+            async with linked(Access((nats.url,), nkey=seed, ca=ours.ca), "test") as link:
+                for _ in range(3):
+                    await link.client.publish("batch.kraken.0", b"")
+                await link.client.flush()
+                await until(lambda: said, "that this is forbidden is said")
+            assert ["batch.kraken.0" in line["reason"].lower() for line in said] == [True]
         for wrong, why in (
             (Access((nats.url,), ca=ours.ca), "refuses the login"),
             (Access((nats.url,), nkey=seed), "certificate"),
