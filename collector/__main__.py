@@ -205,7 +205,8 @@ async def _collect(settings: "Settings", simulator: str | None, stop: asyncio.Ev
     master = settings.master
     record_to = settings.server.data / "raw" if settings.debug.raw else None
     to_master = (master.url, master.key.get_secret_value(), master.connections, master.ca)
-    common = (*to_master, simulator, settings.debug.log, record_to)
+    to_nats = (settings.jetstream.access, settings.jetstream.lanes) if settings.jetstream.servers else None
+    common = (*to_master, to_nats, simulator, settings.debug.log, record_to)
     workers, spool = _plan(settings), settings.spool
     folder = spool.folder or settings.server.data / "spool"
     try:

@@ -19,8 +19,8 @@ from aiomultiprocess.core import get_context
 from aiomultiprocess.types import Unit
 from msgspec.structs import replace
 
-from collector.limits import Backoff
 from collector.worker import DRAIN_WITHIN, FENCED, Assignment, Count, WorkerState, counts, decode_state, work
+from master.backoff import Backoff
 from master.log import logger
 
 log = logger("supervisor")

@@ -31,7 +31,7 @@ EVEN = 15 * MINUTE
 """Trades are told from an even time on, so that no candle shorter than an hour is told in part."""
 SKEW = MINUTE
 """How far a venue's clock may be ahead of ours: trades received so long before that time are told as well."""
-PAGE = 1000
+PAGE = 500
 PAUSE = 0.01
 """Seconds between two pages, so that what arrives is not kept waiting."""
 

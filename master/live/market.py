@@ -272,7 +272,8 @@ class Market:
         scope = doubted(gap)
         if scope is not None:
             for source in self.sources(*scope):
-                source.live.lose()
+                if source.live.is_known:  # else it may be a market of which nobody wants a book
+                    source.live.lose()
 
     def _refuse(self, event: Event) -> None:
         """A price or amount that is no number: whoever sent it broke the contract. The book that it was about is in doubt."""

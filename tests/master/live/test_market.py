@@ -250,6 +250,13 @@ class TestNumbersThatAreNone:
         assert market.source("kraken", "BTC/USD").book is None
 
 
+@pytest.mark.parametrize("missing", [gap(symbol=None), gap("delivery", "", None)])
+def test_a_market_without_a_book_has_none_to_recover(missing: Gap) -> None:
+    source = source_of(trade(1, NOON), missing)
+    assert not source.is_recovering
+    assert source.state(NOON) == "live"
+
+
 def test_sources() -> None:
     market = market_of(book(), book(symbol="ETH/USD"), book(exchange="okx"))
     names = {"BTC kraken", "ETH kraken", "BTC okx"}
