@@ -141,6 +141,7 @@ class TestKubernetes:
             if name != "market-data-master":
                 told = environment(spec, f"{name}-0")
                 del told["COLLECTOR_MASTER__CA"]  # a file that only the pod has
+                monkeypatch.setattr("collector.settings.gethostname", lambda pod=f"{name}-0": pod)
                 settings = understood(told, monkeypatch, config)
                 assert [f"collector-{each.name}" for each in settings.enabled] == [name]
                 assert settings.name == f"{name}-0"
