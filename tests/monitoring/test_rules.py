@@ -89,6 +89,8 @@ CASES = [
     Case("MasterDown", {'up{job="master",instance="m"}': "1+0x4 0+0x20"}, 5, 6),
     Case("MasterNotStoring", {'master_up{instance="m"}': "1+0x4 0+0x20"}, 5, 6),
     Case("DiskLow", {'master_disk_free_bytes{instance="m"}': "4e9+0x4 3e9+0x20"}, 9, 10),
+    Case("NatsDown", {'master_nats_up{instance="m"}': "1+0x4 0+0x20"}, 6, 7),
+    Case("NatsLeftOut", {'master_nats_left_out_events_total{instance="m"}': "0+0x4 5+0x30"}, 4, 5),
     Case("NotSealing", {'master_journal_segments{instance="m"}': "4+0x4 5+0x60"}, 34, 35),
 ]
 
