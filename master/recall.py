@@ -20,7 +20,7 @@ from master.live.candles import Candles, Hour
 from master.live.market import Market, is_in_doubt
 from master.log import logger
 from master.streams.fanout import Fanout
-from master.streams.resume import placed
+from master.streams.resume import placed, slices
 
 log = logger("recall")
 
@@ -31,9 +31,11 @@ EVEN = 15 * MINUTE
 """Trades are told from an even time on, so that no candle shorter than an hour is told in part."""
 SKEW = MINUTE
 """How far a venue's clock may be ahead of ours: trades received so long before that time are told as well."""
-PAGE = 500
+PAGE = 10_000
+"""Rows of one question: each is looked for among all of their time."""
+SLICE = 500
 PAUSE = 0.01
-"""Seconds between two pages, so that what arrives is not kept waiting."""
+"""Seconds between so many of them, so that what arrives is not kept waiting."""
 
 
 class _Hours(Struct):
@@ -125,11 +127,12 @@ class Recall:
                 return gaps
 
     async def _pages(self, question: Question) -> AsyncIterator[list[tuple[int, Event]]]:
-        """Raises ReaderError."""
+        """All that it asks for, some at a time. Raises ReaderError."""
         while True:
             found = await self._reader.ask(question)
-            yield placed(found.body)
+            for some in slices(found.body, SLICE):
+                yield some
+                await asyncio.sleep(PAUSE)
             if found.cursor is None:
                 return
             question = replace(question, cursor=found.cursor)
-            await asyncio.sleep(PAUSE)

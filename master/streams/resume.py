@@ -1,7 +1,7 @@
 """What streams carried before: the events that a consumer has missed since its cursor, page by page, in order."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -81,6 +81,20 @@ def placed(body: bytes) -> list[tuple[int, Event]]:
     """The events of an answer in JSON, each with its position."""
     places = (each.position for each in _places.decode(body).rows)
     return list(zip(places, _events_of.decode(body).rows, strict=True))
+
+
+class _Rows(Struct):
+    rows: list[msgspec.Raw]
+
+
+_rows, _place, _event = msgspec.json.Decoder(_Rows), msgspec.json.Decoder(_Place), msgspec.json.Decoder(Event)
+
+
+def slices(body: bytes, size: int) -> Iterator[list[tuple[int, Event]]]:
+    """The same, so many at a time: between them others may have their turn."""
+    rows = _rows.decode(body).rows
+    for start in range(0, len(rows), size):
+        yield [(_place.decode(row).position, _event.decode(row)) for row in rows[start : start + size]]
 
 
 class ReaderPast:
