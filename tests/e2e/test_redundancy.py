@@ -181,7 +181,7 @@ async def test_the_charge_passes_at_once(name: str, mode: str) -> None:
         sim.arm(f"{name}:refuse=503")  # so that what is lost stays lost
         books = next(each.lines for each in exchange._chunks if each.lines.books)
         symbol = PAIRS[name][0]
-        charge = books._in_charge(symbol)
+        charge = books._in_charge()[symbol]
         charge.feed.end(Ended(1006, "cut"))
         await until(lambda: not charge.feed.is_open, "the line in charge is lost")
         state, before = exchange.state(), len(memory.books(symbol)) + len(memory.deltas(symbol))
