@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -79,7 +79,7 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
         from collector.demo import show  # noqa: PLC0415
 
         return _until_told(lambda stop: show(settings, options.simulator, stop), options.seconds)
-    return _until_told(lambda stop: _collect(settings, options.simulator, stop), options.seconds)
+    return _until_told(lambda stop: _collect(settings, options, stop), options.seconds)
 
 
 def _check(settings: Settings, options: argparse.Namespace) -> int:
@@ -121,8 +121,8 @@ def _pairs(name: str, simulator: str | None) -> int:
     return 0
 
 
-def _plan(settings: Settings) -> list[WorkerPlan]:
-    return plan(settings, os.cpu_count() or 1, settings.name or socket.gethostname())
+def _plan(settings: Settings, running: Iterable[WorkerPlan] = ()) -> list[WorkerPlan]:
+    return plan(settings, os.cpu_count() or 1, settings.name or socket.gethostname(), running)
 
 
 def _until_told(body: Callable[[asyncio.Event], Coroutine[Any, Any, int | None]], seconds: float | None) -> int:
@@ -140,8 +140,9 @@ def _until_told(body: Callable[[asyncio.Event], Coroutine[Any, Any, int | None]]
     return uvloop.run(run())
 
 
-async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Event) -> int:
+async def _collect(settings: Settings, options: argparse.Namespace, stop: asyncio.Event) -> int:
     from collector.metrics import Picture, application  # noqa: PLC0415
+    from collector.reload import Reload  # noqa: PLC0415
     from collector.spool import SpoolError, planned  # noqa: PLC0415
     from collector.supervisor import Supervisor  # noqa: PLC0415
     from collector.worker import Assignment  # noqa: PLC0415
@@ -149,7 +150,7 @@ async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Even
     master = settings.master
     record_to = settings.server.data / "raw" if settings.debug.raw else None
     to_master = (master.url, master.key.get_secret_value(), master.connections, master.ca)
-    common = (*to_master, simulator, settings.debug.log, record_to)
+    common = (*to_master, options.simulator, settings.debug.log, record_to)
     workers, spool = _plan(settings), settings.spool
     folder = spool.folder or settings.server.data / "spool"
     try:
@@ -157,7 +158,7 @@ async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Even
     except SpoolError as error:
         raise ConfigError(f"spool.folder: {error}") from error
     supervisor = Supervisor([Assignment(each, *common, spools.get(each.name)) for each in workers])
-    picture = Picture(supervisor.workers)
+    picture = Picture(supervisor.workers, supervisor.past)
     runner = web.AppRunner(application(picture), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -169,9 +170,18 @@ async def _collect(settings: Settings, simulator: str | None, stop: asyncio.Even
             f"monitor.port: {settings.monitor.host}:{settings.monitor.port} cannot be listened on "
             f"({error.strerror}); is a collector running already? Else choose another port"
         ) from error
+    reload = Reload(
+        *(options.config, settings, lambda: load(options.config, options.exchange)),
+        plan=lambda fresh: (supervisor.plans, _plan(fresh, supervisor.plans)),
+        apply=supervisor.change,
+    )
+    hangup = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
+    reloading = asyncio.create_task(reload.run(hangup))
     try:
         await supervisor.run(stop)
     finally:
+        reloading.cancel()
         await runner.cleanup()
     outcome = picture.health()
     log.info("ended", acked=outcome["acked"], not_acked=outcome["waiting"])

@@ -23,13 +23,13 @@ APART = 5.0
 """Seconds between the beginnings of two lines, so that their venue does not end them together."""
 
 
-async def handed_over(old: Callable[[], Iterable[Feed]], is_settled: Callable[[], bool], within: float) -> bool:
-    """Wait until the successors are settled, and each of the old ones was heard after that: what it was sent before, it has
-    delivered then. An old one that is lost is not waited for. Whether they are settled, `within` seconds."""
+async def handed_over(old: Callable[[], Iterable[Feed]], can_leave: Callable[[], bool], within: float) -> bool:
+    """Wait until the old ones can leave, and each was heard after that: what it was sent before, it has delivered then. One
+    that is lost is not waited for. Whether they can, `within` seconds."""
     deadline = monotonic() + within
     settled_at: int | None = None
     while monotonic() < deadline:
-        if settled_at is None and is_settled():
+        if settled_at is None and can_leave():
             settled_at = time_ns() // 1000
         if not any(feed.is_open and (settled_at is None or feed.adapter.live.received < settled_at) for feed in old()):
             break
@@ -62,10 +62,6 @@ class Chunk:
     @property
     def feeds(self) -> list[Feed]:
         return list(self._tasks)
-
-    @property
-    def is_settled(self) -> bool:
-        return any(feed.adapter.is_settled for feed in self._tasks)
 
     def leave(self) -> None:
         """Its lines have nothing more to say; what follows is `run`'s end."""
@@ -101,7 +97,9 @@ class Chunk:
     async def _replace(self, old: Feed) -> Feed:
         """Let a successor take over."""
         new = self._begin()
-        settled = await handed_over(lambda: [old], lambda: new.adapter.is_settled, SETTLE_WITHIN)
+        settled = await handed_over(
+            lambda: [old], lambda: new.adapter.is_settled and self.lines.can_leave([old]), SETTLE_WITHIN
+        )
         self.lines.leave(old)
         await self._end(old)
         log.info("connection replaced before its end", exchange=new.adapter.venue.name, settled=settled)

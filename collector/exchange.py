@@ -178,11 +178,13 @@ class Exchange:
         return begun
 
     async def _hand_over(self, old: Chunk, successors: list[Chunk]) -> None:
-        """A chunk ends, as soon as those that have its pairs now are settled."""
+        """A chunk ends, as soon as its pairs come from those that have them now."""
+
+        def can_leave() -> bool:
+            return all(each.feeds for each in successors) and old.lines.can_leave(old.feeds)
+
         if successors:
-            settled = await handed_over(
-                lambda: old.feeds, lambda: all(each.is_settled for each in successors), HAND_OVER_WITHIN
-            )
+            settled = await handed_over(lambda: old.feeds, can_leave, HAND_OVER_WITHIN)
             log.info("connection replaced", exchange=self.name, settled=settled)
         old.leave()
         task = self._running.pop(old)

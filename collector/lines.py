@@ -149,6 +149,17 @@ class Lines:
             if isinstance(market.trades, NumberedTrades):
                 market.trades.joined(line, subscription.upcoming)
 
+    def can_leave(self, feeds: Iterable[Feed]) -> bool:
+        """Whether what these bring comes from others as well, of all that is still wanted of it."""
+        leaving = [line for line in self._lines if line.feed in feeds]
+        return all(self._is_covered(market, leaving) for line in leaving for market in self._markets_of(line))
+
+    @staticmethod
+    def _is_covered(market: Market, leaving: list[Line]) -> bool:
+        others = [line for line in market.lines if line not in leaving]
+        is_whole = any(line.is_whole(market.symbol) for line in market.lines if line in leaving)
+        return not others or not is_whole or any(line.is_whole(market.symbol) for line in others)
+
     def leave(self, feed: Feed) -> None:
         """A connection is about to be ended: what it is in charge of passes on."""
         now = _now()

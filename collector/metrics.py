@@ -61,17 +61,19 @@ def _entry(name: str, totals: Counter[Count]) -> dict[str, Any]:
 
 
 class Picture(Collector):
-    """Of all workers, whenever it is asked."""
+    """Of all workers, whenever it is asked. `past`: what workers have counted that are no more."""
 
-    def __init__(self, workers: list[Worker]) -> None:
+    def __init__(self, workers: list[Worker], past: Counter[Count] | None = None) -> None:
         self._workers = workers
+        self._past = Counter() if past is None else past
         self._started = monotonic()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     @property
     def _totals(self) -> Counter[Count]:
-        return sum((worker.past + (counts(worker.state) if worker.state else Counter()) for worker in self._workers), Counter())
+        present = (worker.past + (counts(worker.state) if worker.state else Counter()) for worker in self._workers)
+        return sum(present, self._past)
 
     def health(self) -> dict[str, Any]:
         """`status`: "ok"; "starting"; "degraded" while a worker, a venue connection, the master or a spool is missing."""

@@ -20,17 +20,18 @@ from aiomultiprocess.types import Unit
 from msgspec.structs import replace
 
 from collector.limits import Backoff
-from collector.worker import DRAIN_WITHIN, FENCED, Assignment, Count, WorkerState, counts, decode_state, work
+from collector.plan import WorkerPlan
+from collector.worker import DRAIN_WITHIN, FENCED, MAX_LINE, Assignment, Count, WorkerState, counts, decode_state, work
 from master.log import logger
 
 log = logger("supervisor")
+_encode = msgspec.json.Encoder().encode
 
 PULSE_WITHIN = 15.0
 """Seconds without a word after which a worker counts as hung, and is killed."""
 LAST_WORD_WITHIN = 1.0
 FIRST_PAUSE = 0.1
 """Seconds within which a worker that ended is started again, the first time; doubled each time that it does not last."""
-MAX_REPORT = 16 << 20
 _PARENT_GONE = 70
 _PR_SET_PDEATHSIG = 1
 
@@ -85,6 +86,8 @@ class Worker:
         self.restarts = 0
         self.is_fenced = False
         self._assignment = assignment
+        self._stop = asyncio.Event()
+        self._link: asyncio.StreamWriter | None = None
         self._heard = 0.0
         self._heard_at: int | None = None
 
@@ -92,12 +95,35 @@ class Worker:
     def is_up(self) -> bool:
         return self.state is not None and monotonic() - self._heard < PULSE_WITHIN
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Keep the worker alive until `stop`; then let it drain, and end it."""
+    @property
+    def plan(self) -> WorkerPlan:
+        return self._assignment.plan
+
+    def change(self, plan: WorkerPlan) -> None:
+        """From now on it collects this, also where its process is one that is yet to come."""
+        if plan != self.plan:
+            self._assignment = replace(self._assignment, plan=plan)
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._link is not None and not self._link.is_closing():
+            self._link.write(_encode(self.plan) + b"\n")
+
+    @property
+    def is_leaving(self) -> bool:
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Let it drain and end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Keep the worker alive until it is to stop; then let it drain, and end it."""
+        stop = self._stop
         backoff = Backoff(Random(), base=FIRST_PAUSE / 2, cap=60.0)  # noqa: S311 (jitter)
         while not stop.is_set():
             began = monotonic()
-            code = await self._live(stop)
+            code = await self._live()
             if code == FENCED:
                 self.is_fenced = True
                 stop.set()
@@ -107,26 +133,31 @@ class Worker:
                 log.error("worker ended; will be restarted", worker=self.name, code=code, pause=round(pause, 2))
                 await _either(stop.wait(), asyncio.sleep(pause))
 
-    async def _live(self, stop: asyncio.Event) -> int:
+    async def _live(self) -> int:
         """One process from start to end: its exit code."""
         ours, theirs = socket.socketpair()
-        process = SupervisedProcess(replace(self._assignment, missing_since=self._heard_at), theirs)
+        known = self._assignment
+        process = SupervisedProcess(replace(known, missing_since=self._heard_at), theirs)
         process.start()
         theirs.close()
         self._heard = monotonic()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_REPORT)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE)
+        self._link = writer
+        if self._assignment is not known:
+            self._tell()
         listening = asyncio.create_task(self._listen(reader))
-        minding = asyncio.create_task(self._mind(process, stop))
+        minding = asyncio.create_task(self._mind(process))
         try:
             return await process.ended()
         finally:
             minding.cancel()
             await _either(listening, asyncio.sleep(LAST_WORD_WITHIN))
             listening.cancel()
+            self._link = None
             writer.close()
             if process.is_alive():
                 process.kill()
-            if not stop.is_set() and self.state is not None:
+            if not self._stop.is_set() and self.state is not None:
                 self.past += counts(self.state)
                 self.state = None
 
@@ -139,14 +170,14 @@ class Worker:
                 break
             self._heard, self._heard_at = monotonic(), time_ns() // 1000
 
-    async def _mind(self, process: SupervisedProcess, stop: asyncio.Event) -> None:
+    async def _mind(self, process: SupervisedProcess) -> None:
         """Kill a worker that is silent for too long; at the end ask it to drain, and do not wait for ever."""
-        while not stop.is_set():
+        while not self._stop.is_set():
             if monotonic() - self._heard >= PULSE_WITHIN:
                 log.error("worker is hung; killing it", worker=self.name, pid=process.pid)
                 process.kill()
                 return
-            await _either(stop.wait(), asyncio.sleep(1.0))
+            await _either(self._stop.wait(), asyncio.sleep(1.0))
         process.terminate()
         await asyncio.sleep(DRAIN_WITHIN + 5.0)
         log.error("worker does not end; killing it", worker=self.name, pid=process.pid)
@@ -165,13 +196,59 @@ async def _either(*awaitables: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> 
 
 
 class Supervisor:
-    """All workers of a plan."""
+    """All workers of a plan. `past`: what those counted that are no more."""
 
     def __init__(self, assignments: list[Assignment]) -> None:
         self.workers = [Worker(each) for each in assignments]
+        self.past: Counter[Count] = Counter()
+        self._common = assignments[0]
+        self._next: dict[str, WorkerPlan] = {}
+        self._stop = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def plans(self) -> list[WorkerPlan]:
+        """What runs, and is to."""
+        return [*(each.plan for each in self.workers if not each.is_leaving), *self._next.values()]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set and every worker has drained and ended."""
+        self._stop = stop
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             for worker in self.workers:
-                tasks.create_task(worker.run(stop))
+                tasks.create_task(self._keep(worker))
+            await stop.wait()
+            for worker in self.workers:
+                worker.stop()
+
+    def change(self, plans: list[WorkerPlan]) -> None:
+        """Let this be collected; a worker whose plan is the same hears nothing. Before `run` has ended."""
+        wanted = {each.name: each for each in plans}
+        self._next = {each.name: wanted.pop(each.name) for each in self.workers if each.is_leaving and each.name in wanted}
+        for worker in self.workers:
+            if worker.name in wanted:
+                worker.change(wanted.pop(worker.name))
+            else:
+                worker.stop()
+        for plan in wanted.values():
+            self._begin(plan)
+
+    def _begin(self, plan: WorkerPlan) -> None:
+        spool = self._common.spool
+        own = replace(spool, adopts=()) if spool is not None else None
+        worker = Worker(replace(self._common, plan=plan, spool=own))
+        self.workers.append(worker)
+        if self._tasks is not None and not self._stop.is_set():
+            self._tasks.create_task(self._keep(worker))
+
+    async def _keep(self, worker: Worker) -> None:
+        """Until it has ended: because all do, because it has nothing to do any more, or because another took its place."""
+        await worker.run()
+        if worker.is_fenced:
+            self._stop.set()
+        elif not self._stop.is_set():
+            self.workers.remove(worker)
+            self.past += worker.past + (counts(worker.state) if worker.state else Counter())
+            if worker.name in self._next:
+                self._begin(self._next.pop(worker.name))  # only now: two of one name would be in each other's way

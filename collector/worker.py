@@ -5,9 +5,10 @@ import gc
 import os
 import signal
 import socket
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from logging import DEBUG, INFO
 from pathlib import Path
 from time import monotonic
@@ -37,6 +38,8 @@ MASTER_WITHIN = 2.0
 """Seconds that a new worker waits for the master's word on what is stored already; later it goes without."""
 TAKEN_AGAIN = 0.2
 """Seconds between looks at a spool that another process has."""
+MAX_LINE = 16 << 20
+"""Bytes of a plan or a report on the link."""
 FAILED, FENCED = 1, 76
 """Exit codes: something was wrong here; another process has taken this worker's place."""
 
@@ -57,7 +60,7 @@ class Assignment(Struct, frozen=True):
 
 
 class WorkerState(Struct):
-    """What a worker tells its supervisor twice a second. Counts are since its start."""
+    """What a worker tells its supervisor twice a second. Counts are since its start. `ended`: exchanges of an earlier plan."""
 
     name: str
     pid: int
@@ -68,6 +71,7 @@ class WorkerState(Struct):
     master_connections: int = 0
     losses: dict[str, int] = {}
     spool_trouble: str | None = None
+    ended: list[ExchangeState] = []
 
 
 Count = tuple[str, str, str]
@@ -81,7 +85,7 @@ def counts(state: WorkerState) -> Counter[Count]:
     """Everything of a worker's state that only ever rises."""
     total: Counter[Count] = Counter({(name, "acked", ""): number for name, number in state.acked.items()})
     total.update({("", "losses", reason): number for reason, number in state.losses.items()})
-    for exchange in state.exchanges:
+    for exchange in (*state.exchanges, *state.ended):
         total.update({(exchange.name, "events", channel): number for channel, number in exchange.events.items()})
         total.update({(exchange.name, "errors", kind): number for kind, number in exchange.errors.items()})
         total.update({(exchange.name, what, ""): getattr(exchange, what) for what in RISING})
@@ -89,7 +93,46 @@ def counts(state: WorkerState) -> Counter[Count]:
 
 
 decode_state: msgspec.json.Decoder[WorkerState] = msgspec.json.Decoder(WorkerState)
+_decode_plan: msgspec.json.Decoder[WorkerPlan] = msgspec.json.Decoder(WorkerPlan)
 _encode = msgspec.json.Encoder().encode
+
+Part = tuple[str, int]
+"""An exchange, and which part of it."""
+
+
+class Exchanges:
+    """Those of this process, each for as long as it is wanted. `make` makes one, which runs in `tasks`."""
+
+    def __init__(self, make: Callable[[ExchangePlan], Exchange], tasks: asyncio.TaskGroup) -> None:
+        self.ended: list[ExchangeState] = []
+        self._make = make
+        self._tasks = tasks
+        self._running: dict[Part, tuple[Exchange, asyncio.Task[None]]] = {}
+
+    def __iter__(self) -> Iterator[Exchange]:
+        return (exchange for exchange, _ in self._running.values())
+
+    def change(self, plans: Iterable[ExchangePlan]) -> None:
+        """These are wanted from now on, and no others."""
+        wanted = {(each.name, each.part): each for each in plans}
+        for part in self._running.keys() - wanted.keys():
+            exchange, task = self._running.pop(part)
+            exchange.leave()
+            task.cancel()
+            task.add_done_callback(partial(self._has_ended, exchange))
+        for part, assigned in wanted.items():
+            if part in self._running:
+                self._running[part][0].change(assigned)
+            else:
+                exchange = self._make(assigned)
+                self._running[part] = exchange, self._tasks.create_task(exchange.run())
+
+    def _has_ended(self, exchange: Exchange, _: asyncio.Task[None]) -> None:
+        self.ended.append(replace(exchange.state(), connections_wanted=0))
+
+    def cancel(self) -> None:
+        for _, task in self._running.values():
+            task.cancel()
 
 
 @asynccontextmanager
@@ -99,19 +142,23 @@ async def running(
     simulator: str | None,
     resume: Mapping[str, Resume] = _NOTHING,
     record_to: Path | None = None,
-) -> AsyncIterator[list[Exchange]]:
+) -> AsyncIterator[Exchanges]:
     """Run these exchanges for as long as the context is open. `resume`: where an earlier process ended, by exchange."""
     connector = aiohttp.TCPConnector(limit_per_host=8)
     async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "market-data-collector"}) as session:
-        route = route_to(simulator)
-        exchanges = [Exchange(each, sink, session, route, resume.get(each.name), record_to) for each in plans]
+        route, left = route_to(simulator), dict(resume)
+
+        def make(assigned: ExchangePlan) -> Exchange:
+            return Exchange(assigned, sink, session, route, left.get(assigned.name), record_to)
+
         async with asyncio.TaskGroup() as tasks:
-            started = [tasks.create_task(exchange.run()) for exchange in exchanges]
+            exchanges = Exchanges(make, tasks)
+            exchanges.change(plans)
+            left.clear()  # who joins later was not there before
             try:
                 yield exchanges
             finally:
-                for task in started:
-                    task.cancel()
+                exchanges.cancel()
 
 
 async def work(assignment: Assignment, link: socket.socket) -> None:
@@ -119,13 +166,14 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
     configure(level=DEBUG if assignment.debug else INFO, component=assignment.plan.name)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    reader, writer = await asyncio.open_connection(sock=link)
-    watching = asyncio.create_task(_watch(reader, stop))
+    reader, writer = await asyncio.open_connection(sock=link, limit=MAX_LINE)
+    plans: deque[WorkerPlan] = deque(maxlen=1)
+    watching = asyncio.create_task(_watch(reader, stop, plans))
     pool = await _pool(assignment)
     sending = asyncio.create_task(pool.run())
     gc.freeze()  # what the imports made is not looked through again
     try:
-        await _collect(assignment, pool, sending, stop, writer)
+        await _collect(assignment, pool, sending, stop, writer, plans)
     except FencedError as error:
         log.critical("another process has taken over; this collector ends", reason=str(error))
         raise SystemExit(FENCED) from error
@@ -137,9 +185,14 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
 
 
 async def _collect(
-    assignment: Assignment, pool: MasterPool, sending: asyncio.Task[None], stop: asyncio.Event, writer: asyncio.StreamWriter
+    assignment: Assignment,
+    pool: MasterPool,
+    sending: asyncio.Task[None],
+    stop: asyncio.Event,
+    writer: asyncio.StreamWriter,
+    plans: deque[WorkerPlan],
 ) -> None:
-    """Run the exchanges and report until `stop`; then hand over what is held. Raises FencedError."""
+    """Run the exchanges of the newest of the plans and report until `stop`; then hand over what is held. Raises FencedError."""
     stopping = asyncio.create_task(stop.wait())
     # A moment's patience, so that the first trades can tell what is missing before them.
     either: list[asyncio.Future[Any]] = [pool.known, stopping, sending]
@@ -150,6 +203,8 @@ async def _collect(
         if not pool.known.done():
             pool.known.add_done_callback(lambda _: _resume_late(pool, exchanges))
         while not stop.is_set() and not sending.done():
+            if plans:
+                exchanges.change(plans.pop().exchanges)
             _report(writer, _state(assignment, exchanges, pool))
             await asyncio.wait([stopping, sending], timeout=REPORT_EVERY, return_when=asyncio.FIRST_COMPLETED)
         last = _state(assignment, exchanges, pool)
@@ -170,7 +225,7 @@ def _resume(pool: MasterPool, exchange: str, missing_since: int | None) -> Resum
     return Resume(known.since or missing_since, known.trades)
 
 
-def _resume_late(pool: MasterPool, exchanges: list[Exchange]) -> None:
+def _resume_late(pool: MasterPool, exchanges: Exchanges) -> None:
     for exchange in exchanges:
         exchange.resumed(pool.known_of(exchange.name).trades)
 
@@ -222,7 +277,7 @@ async def _left_spool(plan: SpoolPlan, worker: str) -> Spool | None:
         return None
 
 
-def _counted_to_the_end(last: WorkerState, exchanges: list[Exchange]) -> WorkerState:
+def _counted_to_the_end(last: WorkerState, exchanges: Exchanges) -> WorkerState:
     """The state before the end, with the counts after it: while connections close, frames still come."""
     rising = ("events", "errors", *RISING)
     ended = [exchange.state() for exchange in exchanges]
@@ -235,13 +290,14 @@ def _counted_to_the_end(last: WorkerState, exchanges: list[Exchange]) -> WorkerS
     )
 
 
-async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
-    """A supervisor that is gone closes the link."""
-    await reader.read()
+async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event, plans: deque[WorkerPlan]) -> None:
+    """New plans, one JSON line each; a supervisor that is gone closes the link."""
+    while line := await reader.readline():
+        plans.append(_decode_plan.decode(line))
     stop.set()
 
 
-def _state(assignment: Assignment, exchanges: list[Exchange], pool: MasterPool) -> WorkerState:
+def _state(assignment: Assignment, exchanges: Exchanges, pool: MasterPool) -> WorkerState:
     outbox = pool.outbox
     return WorkerState(
         name=assignment.plan.name,
@@ -253,4 +309,5 @@ def _state(assignment: Assignment, exchanges: list[Exchange], pool: MasterPool) 
         master_connections=pool.live,
         losses=dict(outbox.losses),
         spool_trouble=pool.trouble,
+        ended=exchanges.ended,
     )
