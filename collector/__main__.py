@@ -10,21 +10,14 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import uvloop
-from aiohttp import web
-from rich.console import Console
-
-from adapters import registry
 from collector import __version__
-from collector.plan import WorkerPlan, plan
-from collector.settings import Settings, json_schema, load
-from master.log import configure, logger
-from master.settings import ConfigError
 
-log = logger("collector")
+if TYPE_CHECKING:  # what takes long to load is loaded by what needs it: `health` is run every few seconds in each container
+    from collector.plan import WorkerPlan
+    from collector.settings import Settings
 
 FAULTY, FAILED = 2, 1
 
@@ -34,23 +27,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.live and not options.check:
         parser.error("--live goes with --check; without them the real exchanges are collected anyway")
-    if options.schema:
-        print(json.dumps(json_schema(), indent=2))
-        return 0
-    if options.pairs:
-        return _pairs(options.pairs, options.simulator)
-    try:
-        settings = load(options.config, options.exchange)
-        return _run(settings, options)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return FAULTY
+    return int(options.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m collector", description="Collects market data of many exchanges.")
+    parser.set_defaults(run=_main)
     parser.add_argument("--config", type=Path, default=Path("config.json"), help="the configuration (default: %(default)s)")
-    parser.add_argument("--exchange", nargs="+", action="extend", metavar="NAME", help="only these of the configuration")
+    parser.add_argument(
+        "--exchange",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="only these of the configuration (or COLLECTOR_EXCHANGES)",
+    )
     parser.add_argument(
         "--simulator", metavar="URL", type=_address, help="use the simulator there instead of the real exchanges"
     )
@@ -61,6 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help="end by itself after so long")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the configuration, for editors")
     parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", description="(none: collect)")
+    health = commands.add_parser("health", help="a line on how the running collector is; exit code 0 while it runs and answers")
+    health.add_argument("--ready", action="store_true", help="exit code 0 only while nothing is missing")
+    health.set_defaults(run=_health)
+    status = commands.add_parser("status", help="all on how the running collector is; exit code 0 while nothing is missing")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(run=_status)
+    for command in (health, status):
+        command.add_argument("--config", type=Path, default=argparse.SUPPRESS, help="the collector's (default: config.json)")
     return parser
 
 
@@ -71,7 +70,49 @@ def _address(text: str) -> str:
     return text
 
 
-def _run(settings: Settings, options: argparse.Namespace) -> int:
+def _health(options: argparse.Namespace) -> int:
+    from collector.status import health  # noqa: PLC0415
+
+    code, line = health(options.config, ready=options.ready)
+    print(line)
+    return code
+
+
+def _status(options: argparse.Namespace) -> int:
+    from collector.status import look_twice, show  # noqa: PLC0415
+    from master.probe import ProbeError  # noqa: PLC0415
+
+    try:
+        seen, rates = look_twice(options.config)
+    except ProbeError as error:
+        print(f"not up: {error}", file=sys.stderr)
+        return FAILED
+    if options.json:
+        print(json.dumps(seen))
+    else:
+        show(seen, rates)
+    return 0 if seen["status"] == "ok" else FAILED
+
+
+def _main(options: argparse.Namespace) -> int:
+    from collector.settings import json_schema, load  # noqa: PLC0415
+    from master.settings import ConfigError  # noqa: PLC0415
+
+    if options.schema:
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    if options.pairs:
+        return _pairs(options.pairs, options.simulator)
+    try:
+        return _run(load(options.config, options.exchange), options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return FAULTY
+
+
+def _run(settings: "Settings", options: argparse.Namespace) -> int:
+    from master.log import configure  # noqa: PLC0415
+
     if options.check:
         return _check(settings, options)
     configure(level=logging.DEBUG if settings.debug.log else logging.INFO)
@@ -82,7 +123,10 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
     return _until_told(lambda stop: _collect(settings, options, stop), options.seconds)
 
 
-def _check(settings: Settings, options: argparse.Namespace) -> int:
+def _check(settings: "Settings", options: argparse.Namespace) -> int:
+    import uvloop  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
     from collector.check import findings, plan_table  # noqa: PLC0415
 
     console = Console(soft_wrap=True)
@@ -105,6 +149,10 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _pairs(name: str, simulator: str | None) -> int:
+    import uvloop  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    from adapters import registry  # noqa: PLC0415
     from collector.check import VenueError, markets, markets_table  # noqa: PLC0415
 
     try:
@@ -121,12 +169,15 @@ def _pairs(name: str, simulator: str | None) -> int:
     return 0
 
 
-def _plan(settings: Settings, running: Iterable[WorkerPlan] = ()) -> list[WorkerPlan]:
+def _plan(settings: "Settings", running: "Iterable[WorkerPlan]" = ()) -> "list[WorkerPlan]":
+    from collector.plan import plan  # noqa: PLC0415
+
     return plan(settings, os.cpu_count() or 1, settings.name or socket.gethostname(), running)
 
 
 def _until_told(body: Callable[[asyncio.Event], Coroutine[Any, Any, int | None]], seconds: float | None) -> int:
     """Run until SIGINT or SIGTERM, or for `seconds`."""
+    import uvloop  # noqa: PLC0415
 
     async def run() -> int:
         stop = asyncio.Event()
@@ -140,13 +191,19 @@ def _until_told(body: Callable[[asyncio.Event], Coroutine[Any, Any, int | None]]
     return uvloop.run(run())
 
 
-async def _collect(settings: Settings, options: argparse.Namespace, stop: asyncio.Event) -> int:
+async def _collect(settings: "Settings", options: argparse.Namespace, stop: asyncio.Event) -> int:
+    from aiohttp import web  # noqa: PLC0415
+
     from collector.metrics import Picture, application  # noqa: PLC0415
     from collector.reload import Reload  # noqa: PLC0415
+    from collector.settings import load  # noqa: PLC0415
     from collector.spool import SpoolError, planned  # noqa: PLC0415
     from collector.supervisor import Supervisor  # noqa: PLC0415
     from collector.worker import Assignment  # noqa: PLC0415
+    from master.log import logger  # noqa: PLC0415
+    from master.settings import ConfigError  # noqa: PLC0415
 
+    log = logger("collector")
     master = settings.master
     record_to = settings.server.data / "raw" if settings.debug.raw else None
     to_master = (master.url, master.key.get_secret_value(), master.connections, master.ca)

@@ -88,7 +88,7 @@ async def _table(plans: tuple[ExchangePlan, ...], simulator: str | None) -> None
                 while True:
                     states = [replace(each.state(), lag_ms=queue.lags.get(each.name)) for each in exchanges]
                     state = WorkerState("demo", os.getpid(), states)
-                    table = render(exchanges_of([state], counts(state)), None, rates, monotonic(), "demo: nothing is stored")
+                    table = render(exchanges_of([state], counts(state)), {}, rates, monotonic(), "demo: nothing is stored")
                     live.update(table, refresh=True)
                     await asyncio.sleep(REDRAW_EVERY)
         finally:

@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import count, cycle
+from itertools import count, cycle, islice
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -20,16 +20,17 @@ from msgspec import Struct
 
 from adapters import registry
 from adapters.backfill import LastTrade, Resume
-from adapters.book import BookState
+from adapters.book import BookState, BookSync
 from adapters.errors import AdapterError, FetchError
 from adapters.events import CHANNELS
-from adapters.subscriptions import State
+from adapters.subscriptions import State, Subscription
 from adapters.symbols import Instrument, renamed
 from collector import chunk, plan
 from collector.chunk import Chunk, handed_over
 from collector.feed import Counts, Feed, Surroundings
 from collector.limits import Backoff, Breaker, Window
 from collector.lines import Lines
+from collector.pace import Market, Paces
 from collector.recorder import Recorder
 from collector.rest import RestClient, Route
 from collector.sink import Sink
@@ -37,6 +38,10 @@ from master.log import logger
 
 log = logger("exchange")
 
+LOOK_EVERY = 10.0
+"""Seconds between looks at which markets have news."""
+SILENT_NAMED = 20
+"""Silent markets of an exchange that are named; all are counted."""
 LIST_WITHIN = 10.0
 """Seconds that connections wait for the instrument list; later it is told to those that have begun without it."""
 RELIST_EVERY = 900.0
@@ -63,6 +68,14 @@ class ExchangeState(Struct):
     stray: int
     repeated: int
     lag_ms: float | None = None
+    books_recovering: int = 0
+    """Books whose market is heard, and which are not in step."""
+    recovering_for: float = 0.0
+    """Seconds for which the first of these has been so."""
+    silent: int = 0
+    """Markets that stand still, by their own pace (collector/pace.py)."""
+    silent_for: dict[str, float] = {}
+    """Seconds of silence of the first of these, by channel and symbol."""
 
 
 def route_to(simulator: str | None) -> Route:
@@ -113,6 +126,9 @@ class Exchange:
         self._running: dict[Chunk, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._numbers = count()
+        self._paces = Paces(monotonic())
+        self._look_at = 0.0
+        self._out_of_step: dict[str, float] = {}
 
     def _own_route(self) -> Route:
         """The configured address stands for the venue's own WebSocket address."""
@@ -123,7 +139,7 @@ class Exchange:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._around.rest.run())
-            tasks.create_task(self._look())
+            tasks.create_task(self._compare())
             first = asyncio.Event()
             tasks.create_task(self._keep_listing(first))
             with suppress(TimeoutError):
@@ -132,7 +148,7 @@ class Exchange:
             self._tasks = tasks
             self._follow(tasks)
 
-    async def _look(self) -> None:
+    async def _compare(self) -> None:
         while True:
             await asyncio.sleep(chunk.LOOK_EVERY)
             for lines in self._lines.values():
@@ -263,6 +279,9 @@ class Exchange:
         subscriptions = [each for lines in self._lines.values() for each in lines.subscriptions]
         books = self._lines["orderbooks"].books
         states = Counter(each.state for each in subscriptions)
+        now = monotonic()
+        self._look(subscriptions, books, now)
+        silent = self._paces.silent(now)
         return ExchangeState(
             name=self.name,
             connections=self._around.open_connections,
@@ -279,4 +298,22 @@ class Exchange:
             errors=dict(counts.errors),
             stray=totals["stray"],
             repeated=totals["repeated"],
+            books_recovering=len(self._out_of_step),
+            recovering_for=round(now - min(self._out_of_step.values(), default=now), 1),
+            silent=len(silent),
+            silent_for={" ".join(market): round(pause, 1) for market, pause in islice(silent.items(), SILENT_NAMED)},
         )
+
+    def _look(self, subscriptions: list[Subscription], books: list[BookSync], now: float) -> None:
+        """Which books are out of step since when; and now and then, which markets have news."""
+        heard = {each.symbol for each in subscriptions if each.channel == "orderbooks" and each.state is State.LIVE}
+        doubted = (book.symbol for book in books if book.state is not BookState.SYNCED and book.symbol in heard)
+        self._out_of_step = {symbol: self._out_of_step.get(symbol, now) for symbol in doubted}
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY
+        marks: dict[Market, int] = {
+            (each.channel, each.symbol): each.heard for each in subscriptions if each.state is not State.REJECTED
+        }
+        marks.update({("orderbooks", book.symbol): book.received for book in books if ("orderbooks", book.symbol) in marks})
+        self._paces.look(marks, now)

@@ -10,7 +10,6 @@ from pathlib import Path
 from random import Random
 from ssl import SSLContext, SSLError
 from time import monotonic, time_ns
-from typing import TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -18,19 +17,16 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from collector.limits import Backoff
 from collector.outbox import IN_MEMORY, Outbox, Stream
 from collector.spool import Spool
-from master import auth
 from master.log import logger
+from master.login import Expected, log_in
 from master.protocol import (
     MAX_BATCH,
-    Accepted,
     Ack,
-    Challenge,
     Control,
     ControlError,
     Fenced,
     Hello,
     Known,
-    Login,
     Nak,
     Refused,
     Slow,
@@ -41,8 +37,6 @@ from master.protocol import (
 from master.tls import trusting
 
 log = logger("master_pool")
-
-Expected = TypeVar("Expected", Challenge, Accepted, Welcome)
 
 LOGIN_WITHIN = 10.0
 PING_EVERY = 10.0
@@ -210,7 +204,7 @@ class _Link:
         self._slow_until = 0.0
         self._pool = pool
         self._url = url
-        self._kid, self._key = auth.split_key(key)
+        self._key = key
         self._tls = tls
         self._wait = 0.0
 
@@ -268,13 +262,8 @@ class _Link:
         return f"{self._url}: {error}; is that the master's port?"
 
     async def _log_in(self, socket: ClientConnection) -> None:
-        """The challenge, both ways (wire.md, 4). Raises LoginRefusedError."""
-        opening = auth.Opening("collector", id=self._pool.worker, nonce=auth.new_nonce(), kid=self._kid)
-        await socket.send(auth.encode_opening(opening))
-        challenge = self._expect(Challenge, await socket.recv())
-        await socket.send(encode_control(Login(auth.proof(self._key, "client", opening, challenge.nonce))))
-        accepted = self._expect(Accepted, await socket.recv())
-        if not auth.is_same(accepted.proof, auth.proof(self._key, "server", opening, challenge.nonce)):
+        """Raises LoginRefusedError, ControlError."""
+        if not await log_in(socket, "collector", self._pool.worker, self._key, self._expect):
             raise LoginRefusedError(f"{self._url}: the other side does not know the key; it is not our master")
 
     async def _greet(self, socket: ClientConnection) -> None:

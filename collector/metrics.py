@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from collector.pending import LOSSES
 from collector.supervisor import Worker
 from collector.worker import Count, WorkerState, counts
 
@@ -34,8 +35,10 @@ def exchanges_of(states: Iterable[WorkerState], totals: Counter[Count]) -> dict[
     for state in states:
         for each in state.exchanges:
             entry = exchanges.setdefault(each.name, _entry(each.name, totals))
-            for gauge in ("connections", "connections_wanted", "books", "books_synced"):
+            for gauge in ("connections", "connections_wanted", "books", "books_synced", "books_recovering", "silent"):
                 entry[gauge] += getattr(each, gauge)
+            entry["recovering_for"] = max(entry["recovering_for"], each.recovering_for)
+            entry["silent_for"] |= each.silent_for
             entry["lag_ms"] = each.lag_ms if each.lag_ms is not None else entry["lag_ms"]
             entry["rejected"] |= each.rejected
             entry["pairs"] = dict(Counter(entry["pairs"]) + Counter(each.pairs))
@@ -51,6 +54,10 @@ def _entry(name: str, totals: Counter[Count]) -> dict[str, Any]:
         "pairs": {},
         "books": 0,
         "books_synced": 0,
+        "books_recovering": 0,
+        "recovering_for": 0.0,
+        "silent": 0,
+        "silent_for": {},
         "lag_ms": None,
         "events": {channel: totals[name, "events", channel] for channel in EVENT_COUNTS},
         "acked": totals[name, "acked", ""],
@@ -72,20 +79,27 @@ class Picture(Collector):
 
     @property
     def _totals(self) -> Counter[Count]:
-        present = (worker.past + (counts(worker.state) if worker.state else Counter()) for worker in self._workers)
-        return sum(present, self._past)
+        totals = Counter(self._past)
+        for worker in self._workers:
+            totals.update(worker.past)  # a sum would leave out what is 0, and Prometheus miss the first that comes
+            totals.update(counts(worker.state) if worker.state else ())
+        return totals
 
     def health(self) -> dict[str, Any]:
-        """`status`: "ok"; "starting"; "degraded" while a worker, a venue connection, the master or a spool is missing."""
+        """`status`: "ok"; "starting"; "degraded" while a worker, a venue connection, the master or a spool is missing, which
+        `trouble` says in words."""
         states = [worker.state for worker in self._workers if worker.state is not None]
         totals = self._totals
         exchanges = exchanges_of(states, totals)
+        trouble = list(self._trouble(exchanges, states))
         return {
-            "status": self._status(exchanges, states),
+            "status": "ok" if not trouble else "degraded" if monotonic() - self._started > STARTING else "starting",
+            "trouble": trouble,
             "uptime": round(monotonic() - self._started, 1),
             "acked": sum(number for (_, what, _), number in totals.items() if what == "acked"),
             "waiting": sum(state.waiting for state in states),
             "waiting_bytes": sum(state.waiting_bytes for state in states),
+            "room_used": round(max((state.waiting_bytes / state.room for state in states), default=0.0), 4),
             "losses": {reason: number for (_, what, reason), number in totals.items() if what == "losses"},
             "workers": [
                 {
@@ -101,13 +115,20 @@ class Picture(Collector):
             "exchanges": exchanges,
         }
 
-    def _status(self, exchanges: dict[str, dict[str, Any]], states: list[WorkerState]) -> str:
-        is_whole = all(worker.is_up for worker in self._workers)
-        is_whole &= all(state.master_connections and not state.spool_trouble for state in states)
-        is_whole &= all(each["connections"] >= each["connections_wanted"] for each in exchanges.values())
-        if is_whole and exchanges:
-            return "ok"
-        return "degraded" if monotonic() - self._started > STARTING else "starting"
+    def _trouble(self, exchanges: dict[str, dict[str, Any]], states: list[WorkerState]) -> Iterator[str]:
+        for worker in self._workers:
+            if not worker.is_up:
+                yield f"worker {worker.name} is down"
+        for state in states:
+            if not state.master_connections:
+                yield f"worker {state.name} has no connection to the master"
+            if state.spool_trouble:
+                yield f"worker {state.name} cannot spool: {state.spool_trouble}"
+        for name, each in exchanges.items():
+            if each["connections"] < each["connections_wanted"]:
+                yield f"{name} has {each['connections']} of {each['connections_wanted']} connections"
+        if not exchanges:
+            yield "no exchange is collected"
 
     def exposition(self) -> bytes:
         """The text form of all metrics."""
@@ -122,6 +143,11 @@ class Picture(Collector):
         yield GaugeMetricFamily(
             "collector_waiting_bytes", "Bytes of batches not yet acknowledged", value=health["waiting_bytes"]
         )
+        yield GaugeMetricFamily(
+            "collector_room_used_ratio",
+            "Of the fullest worker: room taken by what waits; from 0.5 views are conflated, from 1 trades are dropped",
+            value=health["room_used"],
+        )
         failing = sum(worker["spool_trouble"] is not None for worker in health["workers"])
         yield GaugeMetricFamily("collector_spools_failing", "Workers whose spool does not take what waits", value=failing)
         restarts = sum(worker.restarts for worker in self._workers)
@@ -131,29 +157,40 @@ class Picture(Collector):
         yield from _counters(totals)
 
 
+_GAUGES = {
+    "connections": ("connections", "Open venue connections"),
+    "connections_wanted": ("connections_wanted", "Venue connections of the plan"),
+    "books": ("books", "Order books of the plan"),
+    "books_synced": ("books_synced", "Order books in step with their venue"),
+    "books_recovering": ("books_recovering", "Order books whose market is heard, and which are not in step"),
+    "recovering_seconds": ("recovering_for", "For how long the first of the recovering books has been so"),
+    "silent_pairs": ("silent", "Subscriptions that stand still, by their own pace; /health names the first"),
+}
+"""Of each exchange: the metric, where /health has it, and what it is."""
+
+
 def _gauges(exchanges: dict[str, dict[str, Any]]) -> Iterator[Metric]:
-    connections = GaugeMetricFamily("collector_connections", "Open venue connections", labels=["exchange"])
-    wanted = GaugeMetricFamily("collector_connections_wanted", "Venue connections of the plan", labels=["exchange"])
+    for metric, (field, text) in _GAUGES.items():
+        family = GaugeMetricFamily(f"collector_{metric}", text, labels=["exchange"])
+        for name, entry in exchanges.items():
+            family.add_metric([name], entry[field])
+        yield family
     pairs = GaugeMetricFamily("collector_subscriptions", "Subscriptions by state", labels=["exchange", "state"])
-    books = GaugeMetricFamily("collector_books", "Order books of the plan", labels=["exchange"])
-    synced = GaugeMetricFamily("collector_books_synced", "Order books in step with their venue", labels=["exchange"])
     lag = GaugeMetricFamily("collector_lag_seconds", "From the venue's time to ours", labels=["exchange"])
     for name, entry in exchanges.items():
-        connections.add_metric([name], entry["connections"])
-        wanted.add_metric([name], entry["connections_wanted"])
-        books.add_metric([name], entry["books"])
-        synced.add_metric([name], entry["books_synced"])
         if entry["lag_ms"] is not None:
             lag.add_metric([name], entry["lag_ms"] / 1000)
         for state, number in entry["pairs"].items():
             pairs.add_metric([name, state], number)
-    yield from (connections, wanted, pairs, books, synced, lag)
+    yield from (pairs, lag)
 
 
 def _counters(totals: Counter[Count]) -> Iterator[Metric]:
     events = CounterMetricFamily("collector_events", "Events told", labels=["exchange", "channel"])
     errors = CounterMetricFamily("collector_errors", "Errors of venues and frames", labels=["exchange", "kind"])
     losses = CounterMetricFamily("collector_losses", "Events conflated or dropped for want of room", labels=["reason"])
+    for reason in LOSSES:
+        losses.add_metric([reason], totals["", "losses", reason])
     labelled = {"events": events, "errors": errors}
     singles = {what: CounterMetricFamily(f"collector_{what}", text, labels=["exchange"]) for what, text in _SINGLE.items()}
     for (exchange, what, label), number in sorted(totals.items()):
@@ -161,8 +198,6 @@ def _counters(totals: Counter[Count]) -> Iterator[Metric]:
             labelled[what].add_metric([exchange, label], number)
         elif what in singles:
             singles[what].add_metric([exchange], number)
-        elif what == "losses":
-            losses.add_metric([label], number)
     yield from (events, errors, losses, *singles.values())
 
 

@@ -266,9 +266,13 @@ class Outbox(Listener):
         """Everything conflated or dropped, by what and why."""
         return sum((lane.pending.counts for lane in self.lanes), Counter())
 
+    @property
+    def room(self) -> int:
+        """Bytes that may be held now."""
+        return self._quota if self._spool is not None and self._spool.trouble is None else IN_MEMORY
+
     def _follow_pressure(self) -> None:
-        has_disk = self._spool is not None and self._spool.trouble is None
-        taken = self.held_bytes / (self._quota if has_disk else IN_MEMORY)
+        taken = self.held_bytes / self.room
         pressure = max((each for each, start in PRESSURE_FROM.items() if taken >= start), default=Pressure.NONE)
         if pressure < self.pressure and taken >= PRESSURE_FROM[self.pressure] * 0.75:
             return

@@ -31,6 +31,8 @@ _NAMES: dict[type, str] = {
     Funding: "funding",
     Candle: "candles",
 }
+LOSSES = tuple(f"{'conflated' if kind in _VIEWS else 'dropped'} {name}" for kind, name in _NAMES.items())
+"""Every reason that `Pending.counts` has."""
 
 
 class Missing(Struct):

@@ -1,14 +1,15 @@
 """config.json as the collector reads it: what to ask of which exchange. Checked whole, before anything is started."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from socket import gethostname
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from adapters import registry
 from adapters.errors import SymbolError
@@ -18,7 +19,7 @@ from collector.plan import WHOLE, Shard, parts
 from master.auth import PLACEHOLDER_KEY
 from master.pricing.feeds import PriceSettings
 from master.section import Section
-from master.settings import ConfigError, Master, Server, is_loopback
+from master.settings import CHOICE, ConfigError, Master, Server, is_loopback
 from master.settings import load as load_model
 from master.tls import TlsError, trusting
 
@@ -96,7 +97,7 @@ class Settings(BaseSettings):
 
     editor_schema: str | None = Field(default=None, alias="$schema", description="for editors: config.schema.json")
     master: Master = Master()
-    exchanges: tuple[Exchange, ...] = ()
+    exchanges: Annotated[tuple[Exchange, ...], NoDecode] = ()
     workers: int | None = Field(default=None, ge=1, le=256, description="processes; as many as there are cores where left out")
     name: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9_.+-]{1,64}$", description="of this collector; its host's where left out"
@@ -132,9 +133,14 @@ class Settings(BaseSettings):
 
 
 def load(source: Path | dict[str, Any], only: list[str] | None = None, **options: Any) -> Settings:
-    """Read and check the configuration; `only` these exchanges are enabled. Raises ConfigError with every fault."""
+    """Read and check the configuration; `only` these exchanges are enabled, or those that COLLECTOR_EXCHANGES names.
+
+    Raises ConfigError with every fault.
+    """
     settings = load_model(Settings, source, **options)
-    faults = [*_master_faults(settings.master), *_faults(settings), *_unknown(settings, only or [])]
+    told_by = "--exchange " if only else f"{CHOICE}="
+    only = only or os.environ.get(CHOICE, "").replace(",", " ").split()
+    faults = [*_master_faults(settings.master), *_faults(settings), *_unknown(settings, only, told_by)]
     if faults:
         raise ConfigError(*faults)
     if only:
@@ -150,11 +156,11 @@ def load(source: Path | dict[str, Any], only: list[str] | None = None, **options
     return settings
 
 
-def _unknown(settings: Settings, only: list[str]) -> Iterator[str]:
+def _unknown(settings: Settings, only: list[str], told_by: str) -> Iterator[str]:
     configured = [exchange.name for exchange in settings.exchanges]
     for name in only:
         if name not in configured:
-            yield f"--exchange {name}: not in the configuration; there are {', '.join(configured)}"
+            yield f"{told_by}{name}: not in the configuration; there are {', '.join(configured)}"
 
 
 def _master_faults(master: Master) -> Iterator[str]:

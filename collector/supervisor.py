@@ -158,7 +158,7 @@ class Worker:
             if process.is_alive():
                 process.kill()
             if not self._stop.is_set() and self.state is not None:
-                self.past += counts(self.state)
+                self.past.update(counts(self.state))
                 self.state = None
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
@@ -249,6 +249,7 @@ class Supervisor:
             self._stop.set()
         elif not self._stop.is_set():
             self.workers.remove(worker)
-            self.past += worker.past + (counts(worker.state) if worker.state else Counter())
+            self.past.update(worker.past)
+            self.past.update(counts(worker.state) if worker.state else ())
             if worker.name in self._next:
                 self._begin(self._next.pop(worker.name))  # only now: two of one name would be in each other's way

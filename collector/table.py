@@ -1,8 +1,10 @@
 """The live table that a person watches: a row for each exchange."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 _HEADINGS = ("exchange", "conns", "live", "quiet", "wait", "re-\njected", "events\n/s", "books", "gaps", "lag\nms")
@@ -25,14 +27,31 @@ class Rates:
         return self._rates.get(name, 0.0)
 
 
-def render(exchanges: dict[str, dict[str, Any]], stored: dict[str, int] | None, rates: Rates, now: float, title: str) -> Table:
-    """`exchanges` as in /health of the collector; `stored`: rows by exchange as the master counts them (None in demo mode)."""
+Counts = Mapping[str, int]
+"""Of each exchange."""
+
+
+def render(exchanges: dict[str, dict[str, Any]], more: Mapping[str, Counts], rates: Rates, now: float, title: str) -> Table:
+    """`exchanges` as in /health of the collector; `more`: further columns by their headings, such as rows that are stored."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
-    for heading in (*_HEADINGS, *(() if stored is None else ("acked", "stored"))):
+    for heading in (*_HEADINGS, *more):
         table.add_column(heading, justify="left" if heading == "exchange" else "right", no_wrap=True, vertical="bottom")
     for name, each in exchanges.items():
-        kept = [] if stored is None else [f"{each['acked']:,}", f"{stored.get(name, 0):,}"]
-        table.add_row(name, *_cells(name, each, rates, now), *kept)
+        table.add_row(name, *_cells(name, each, rates, now), *(f"{counts.get(name, 0):,}" for counts in more.values()))
+    return table
+
+
+def workers_table(workers: list[dict[str, Any]]) -> Table:
+    """`workers` as in /health of the collector."""
+    table = Table("worker", "pid", "restarts", "master", "spool", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for each in workers:
+        table.add_row(
+            each["name"],
+            str(each["pid"]) if each["up"] else "[red]down[/]",
+            _mark(str(each["restarts"]), "yellow" if each["restarts"] else ""),
+            _mark(str(each["master_connections"]), "" if each["master_connections"] else "red"),
+            "ok" if each["spool_trouble"] is None else f"[red]{escape(each['spool_trouble'])}[/]",
+        )
     return table
 
 

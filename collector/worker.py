@@ -72,6 +72,8 @@ class WorkerState(Struct):
     losses: dict[str, int] = {}
     spool_trouble: str | None = None
     ended: list[ExchangeState] = []
+    room: int = IN_MEMORY
+    """Bytes that may wait: of the spool, or of memory where there is none or its disk refuses."""
 
 
 Count = tuple[str, str, str]
@@ -310,4 +312,5 @@ def _state(assignment: Assignment, exchanges: Exchanges, pool: MasterPool) -> Wo
         losses=dict(outbox.losses),
         spool_trouble=pool.trouble,
         ended=exchanges.ended,
+        room=outbox.room,
     )

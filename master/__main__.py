@@ -56,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     tidy.add_argument("--days", type=int, required=True)
     tidy.add_argument("--bytes", type=int, required=True)
     tidy.set_defaults(run=_tidy)
+    health = commands.add_parser("health", help="a line on how the running master is; exit code 0 while it runs and answers")
+    _common(health)
+    health.add_argument("--ready", action="store_true", help="exit code 0 only while it can store and answer questions")
+    health.set_defaults(run=_health)
     _add_keys(commands.add_parser("keys", help="make, list and revoke keys; a running master follows at once"))
     return parser
 
@@ -120,6 +124,15 @@ def _serve(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return FAULTY
     return 0
+
+
+def _health(options: argparse.Namespace) -> int:
+    from master.probe import health  # noqa: PLC0415
+
+    config = getattr(options, "config", Path("config.json"))
+    code, line = health(config, getattr(options, "data", None), ready=options.ready)
+    print(line)
+    return code
 
 
 def _key_file(options: argparse.Namespace) -> Path:

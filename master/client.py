@@ -18,17 +18,16 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from random import Random
 from ssl import SSLContext, SSLError
-from typing import Self, TypeVar
+from typing import Self
 
 import msgspec
-from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from master import auth
 from master.auth import PLACEHOLDER_KEY, LoginError
 from master.log import logger
-from master.protocol import MAX_BATCH, Accepted, Challenge, ControlError, Login, Refused, decode_control, encode_control
+from master.login import Expected, log_in
+from master.protocol import MAX_BATCH, ControlError, Refused, decode_control
 from master.streams.consumers import Bye, Error, Events, Lost, Snapshot, Subscribe, Subscribed, Views, decode_answer, encode
 from master.tls import trusting
 
@@ -42,7 +41,6 @@ LONGEST_PAUSE = 30.0
 
 Message = Subscribed | Snapshot | Views | Events | Lost
 """Subscribed comes again after each new connection, and so does the snapshot of views."""
-Expected = TypeVar("Expected", bound=Struct)
 
 
 class SubscriptionError(Exception):
@@ -68,7 +66,7 @@ class Client:
         """`key`: `<kid>.<secret>`, or the shared one. `tls`: for `wss://` where the system's authorities are not the ones to
         believe (`master.tls.trusting`)."""
         self._url = url
-        self._kid, self._secret = auth.split_key(key)
+        self._key = key
         self._name = name
         self._tls = trusting(None) if tls is None and url.startswith("wss:") else tls
         self._socket: ClientConnection | None = None
@@ -154,13 +152,8 @@ class Client:
         return socket
 
     async def _log_in(self, socket: ClientConnection) -> None:
-        """The challenge, both ways (docs/wire.md, 4). Raises LoginError."""
-        opening = auth.Opening("consumer", id=self._name, nonce=auth.new_nonce(), kid=self._kid)
-        await socket.send(auth.encode_opening(opening))
-        challenge = self._expect(Challenge, await socket.recv())
-        await socket.send(encode_control(Login(auth.proof(self._secret, "client", opening, challenge.nonce))))
-        accepted = self._expect(Accepted, await socket.recv())
-        if not auth.is_same(accepted.proof, auth.proof(self._secret, "server", opening, challenge.nonce)):
+        """Raises LoginError, ControlError."""
+        if not await log_in(socket, "consumer", self._name, self._key, self._expect):
             raise LoginError(f"{self._url}: the other side does not know the key; it is not the master")
 
     def _expect(self, kind: type[Expected], frame: str | bytes) -> Expected:

@@ -77,12 +77,13 @@ class FencedError(Exception):
 
 
 class Tally(Struct):
-    """What was stored of one exchange: rows by type since the start; and of all time, when the newest event was received
-    (microseconds UTC) and the newest live trade of each symbol."""
+    """What was stored of one exchange: rows by type and gaps by reason since the start; and of all time, when the newest event
+    was received (microseconds UTC) and the newest live trade of each symbol."""
 
     rows: Counter[str] = msgspec.field(default_factory=Counter)
     last_received: int = 0
     trades: dict[str, Trade | LastTrade] = {}
+    gaps: Counter[str] = msgspec.field(default_factory=Counter)
 
     @property
     def known(self) -> Known:
@@ -100,8 +101,11 @@ def count(tallies: dict[str, Tally], events: Iterable[Event]) -> None:
         kind = type(event)
         tally.rows[kind.__name__] += 1
         tally.last_received = event.received
-        if kind is Trade and event.source == "live":  # type: ignore[union-attr]
-            tally.trades[event.symbol] = event  # type: ignore[index, assignment]
+        if kind is Trade:
+            if event.source == "live":  # type: ignore[union-attr]
+                tally.trades[event.symbol] = event  # type: ignore[index, assignment]
+        elif kind is Gap:
+            tally.gaps[event.reason] += 1  # type: ignore[union-attr]
 
 
 def tallies(newest: Scan | None) -> dict[str, Tally]:
@@ -114,6 +118,7 @@ def tallies(newest: Scan | None) -> dict[str, Tally]:
             count(found, _events.decode(batch.body))
         for tally in found.values():
             tally.rows.clear()
+            tally.gaps.clear()
     return found
 
 

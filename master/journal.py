@@ -97,7 +97,7 @@ class Journal:
         self._refused_bytes = 0
         self._heading = heading
         self._settled: list[asyncio.Future[None]] = []
-        self._folder = folder
+        self.folder = folder
         self._committed = committed
         self._closed = closed
         self._roll_bytes = roll_bytes
@@ -125,7 +125,7 @@ class Journal:
     async def settled(self) -> None:
         """Return when everything appended so far is durable. Raises JournalError where it could not be kept."""
         if self._is_over:
-            raise JournalError(f"{self._folder}: the journal is closed")
+            raise JournalError(f"{self.folder}: the journal is closed")
         if self.pending_bytes:
             settled = asyncio.get_running_loop().create_future()
             self._settled.append(settled)
@@ -145,7 +145,7 @@ class Journal:
             if head is not None:
                 await self.roll(head)
         self._is_over = True
-        self._fail_settled(JournalError(f"{self._folder}: the journal is closed"))
+        self._fail_settled(JournalError(f"{self.folder}: the journal is closed"))
 
     def stop(self) -> None:
         """Nothing more will be appended."""
@@ -200,7 +200,7 @@ class Journal:
         self._refused_bytes = self.pending_bytes
         self._pending.clear()
         self.pending_bytes = 0
-        trouble = JournalError(f"{self._folder}: {error.strerror or error}")
+        trouble = JournalError(f"{self.folder}: {error.strerror or error}")
         self._fail_settled(trouble)
         return trouble
 
@@ -229,7 +229,7 @@ class Journal:
         """Close the segment and begin the next, in whose head `head` stands beside the marks. Raises JournalError."""
         number = self._writer.number + 1
         loop = asyncio.get_running_loop()
-        about = (path_of(self._folder, number), number, dict(self.marks), head)
+        about = (path_of(self.folder, number), number, dict(self.marks), head)
         try:
             begun = await loop.run_in_executor(self._thread, SegmentWriter, *about)
         except OSError as error:

@@ -11,7 +11,6 @@ from pathlib import Path
 from socket import AF_INET, AF_INET6, create_server, socket
 
 import orjson
-from aiohttp import web
 from websockets.asyncio.server import serve
 
 from master.auth import PLACEHOLDER_KEY
@@ -25,6 +24,7 @@ from master.segments import position
 from master.serving import Serving
 from master.settings import ConfigError, MasterSettings, Server, is_loopback
 from master.tls import Certificate, TlsError
+from master.web.port import listening
 
 log = logger("master")
 
@@ -80,7 +80,8 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
         working = asyncio.create_task(serving.run())
         stack.callback(working.cancel)
         await _serve(ingest, door, ingest_socket, certificate, stack)
-        await _serve_http(serving.application(), http_socket, certificate, stack)
+        tls = None if certificate is None else certificate.context
+        await stack.enter_async_context(listening(serving.application(), http_socket, server.http.connections, tls))
         _announce(server, ingest_socket, http_socket, stack)
         await _until(stop, committing, sealing, minding, working)
         working.cancel()  # no price is made any more
@@ -220,13 +221,6 @@ async def _serve(ingest: Ingest, door: Door, listening: socket, certificate: Cer
         close_timeout=CLOSE_WITHIN,
     )
     await stack.enter_async_context(server)
-
-
-async def _serve_http(app: web.Application, listening: socket, certificate: Certificate | None, stack: AsyncExitStack) -> None:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, listening, ssl_context=None if certificate is None else certificate.context).start()
 
 
 def _announce(server: Server, ingest: socket, http: socket, stack: AsyncExitStack) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
@@ -25,6 +26,8 @@ from master.section import Section
 
 SECRETS = Path("/run/secrets")
 FOR_OTHERS = 0o077
+CHOICE = "COLLECTOR_EXCHANGES"
+"""The one name in the environment that is no key of the file: it chooses among the file's exchanges."""
 
 
 class ConfigError(Exception):
@@ -47,7 +50,7 @@ class Master(Section):
 
 
 class Http(Section):
-    """Who may ask the master over HTTP, and how often."""
+    """Who may ask the master over HTTP, how often, and how many at once."""
 
     auth: bool | None = Field(
         default=None, description="a consumer or admin key is needed; null: where server.host is reached from other machines"
@@ -56,6 +59,7 @@ class Http(Section):
     rate: float | None = Field(
         default=200.0, gt=0, description="requests a second of one address, twice as many at once; null: no limit"
     )
+    connections: int = Field(default=256, ge=1, le=65536, description="at once; any more are answered 503")
 
 
 class Server(Section):
@@ -91,6 +95,13 @@ class MasterSettings(BaseSettings):
 Model = TypeVar("Model", bound=BaseSettings)
 
 
+class _Environment(EnvSettingsSource):
+    def __call__(self) -> dict[str, Any]:
+        found = super().__call__()
+        found.pop("exchanges", None)  # see CHOICE
+        return found
+
+
 def load(model: type[Model], source: Path | dict[str, Any], **options: Any) -> Model:
     """Read and check the configuration, of a file or given. Raises ConfigError, with every fault that can be found at once."""
     content = source if isinstance(source, dict) else _content(source)
@@ -111,10 +122,14 @@ def load(model: type[Model], source: Path | dict[str, Any], **options: Any) -> M
                 env_prefix="COLLECTOR_",
                 secrets_nested_delimiter="__",
             )
-            return init_settings, env_settings, secrets, InitSettingsSource(settings_cls, content)
+            return init_settings, _Environment(settings_cls), secrets, InitSettingsSource(settings_cls, content)
 
     try:
         loaded = FromFile(**options)
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename}: {error.strerror}; a secret file must be readable by the user of this program"
+        ) from error
     except SettingsError as error:
         raise ConfigError(f"environment: {error}; name one key of a section, as in COLLECTOR_MASTER__KEY") from error
     except ValidationError as error:

@@ -246,7 +246,9 @@ async def watch(
                 lost = "".join(f", [yellow]{number:,} {reason}[/]" for reason, number in collecting["losses"].items() if number)
                 title = f"{collecting['acked']:,} acked, {keeping['stored']:,} stored{lost}; Ctrl-C drains and ends"
                 stored = {name: sum_of_rows(each) for name, each in keeping["exchanges"].items()}
-                live.update(render(collecting["exchanges"], stored, rates, monotonic(), title), refresh=True)
+                acked = {name: each["acked"] for name, each in collecting["exchanges"].items()}
+                counts = {"acked": acked, "stored": stored}
+                live.update(render(collecting["exchanges"], counts, rates, monotonic(), title), refresh=True)
             await wait_for(stop, REDRAW_EVERY)
 
 

@@ -10,11 +10,12 @@ PATIENCE = 60.0
 
 async def until(is_so: Callable[[], object], what: str = "") -> None:
     """Let the loop run until this is so. A condition that never comes is a failure that says what it waited for."""
-    deadline = monotonic() + PATIENCE
+    began = monotonic()
     while not is_so():
-        if monotonic() > deadline:
+        waited = monotonic() - began
+        if waited > PATIENCE:
             raise AssertionError(f"never came: {what or is_so}")
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002 + min(waited, 1.0) / 50)  # to ask costs the time of what is waited for
 
 
 def until_now(is_so: Callable[[], object], what: str = "") -> None:

@@ -7,7 +7,7 @@ memory, and sorting may go to the disk. Files are written aside and then renamed
 import csv
 import gzip
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from adapters.events import Book, BookDelta, Gap
 from master.history.query import QueryError
+from master.history.questions import EPOCH, moment
 from master.history.tardis import COLUMNS, DAY, EXCHANGES, LOCAL_TIMESTAMP, Row, changes, level_rows, quote_rows
 from master.lake import connect
 from master.segments import sync_path
@@ -31,7 +32,6 @@ _SUFFIX = {"tardis-csv": ".csv.gz", "parquet": ".parquet"}
 _BATCH = 65_536
 _MEMORY = "512MB"
 """Of DuckDB; what it sorts beyond that goes to the disk."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FOR_EVER = 1 << 60
 
 
@@ -110,10 +110,9 @@ def choose(exchange: str | None, symbol: str | None, types: str | None, start: s
 
 def _moment(option: str, text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text)
+        return moment(text)
     except ValueError as error:
         raise ConfigError(f"{option}: a time is expected, such as 2026-01-31T12:00, not {text!r}") from error
-    return (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 def export(data: Path, out: Path, form: Format, chosen: Chosen) -> Iterator[Written]:
@@ -140,7 +139,7 @@ def export(data: Path, out: Path, form: Format, chosen: Chosen) -> Iterator[Writ
 def file_name(exchange: str, kind: str, day: int, symbol: str, form: Format) -> str:
     """`binance_trades_2026-01-31_BTC-USDT.csv.gz`: of the symbol `/` becomes `-` and `:` becomes `_`."""
     plain = symbol.upper().replace("/", "-").replace(":", "_")
-    date = (_EPOCH + timedelta(days=day)).date()
+    date = (EPOCH + timedelta(days=day)).date()
     return f"{EXCHANGES.get(exchange, exchange)}_{kind}_{date}_{plain}{_SUFFIX[form]}"
 
 

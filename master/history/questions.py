@@ -1,6 +1,7 @@
 """Questions about what was stored, and what an answer is. Light: whoever asks loads none of the engine that answers."""
 
 import base64
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -18,6 +19,11 @@ MOST_BYTES = 64 << 20
 Stored = Literal["trades", "books", "book_deltas", "tickers", "funding", "liquidations", "prices", "gaps"]
 """What stands in the lake as it came."""
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
+"""Of all times that can be written as a date."""
+
 _ENDLESS = 2**63 - 1
 
 
@@ -28,6 +34,17 @@ class QuestionError(Exception):
         super().__init__(f"{field}: {change}")
         self.field = field
         self.change = change
+
+
+def moment(text: str) -> int:
+    """Microseconds UTC of what a person writes: those themselves, or ISO-8601, in UTC where it names no other zone. Raises
+    ValueError."""
+    if text.isascii() and text.isdigit():
+        if len(text) > len(str(LAST)) or int(text) > LAST:
+            raise ValueError(text)
+        return int(text)
+    time = datetime.fromisoformat(text)
+    return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // _MICROSECOND
 
 
 class Question(Struct, omit_defaults=True):
@@ -102,7 +119,7 @@ def check(question: Question) -> None:
         if value is not None and not -_ENDLESS <= value <= _ENDLESS:
             raise QuestionError(name, "64 bits hold it, or it is a mistake")
     if question.start is not None and question.end is not None and question.end < question.start:
-        raise QuestionError("end", "not before start")
+        raise QuestionError("end", "not before where it begins")
     if question.table == "candles":
         _check_candles(question)
     elif question.interval is not None:

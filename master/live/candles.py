@@ -7,9 +7,8 @@ nobody watches. Bars are joined by the order (venue time, position) of their tra
 """
 
 from collections.abc import Iterable, Sequence
-from decimal import Context, Decimal
-
-from msgspec import Struct
+from copy import copy
+from decimal import Context, Decimal, localcontext
 
 from adapters.events import Candle, Event, Trade
 from master.history.questions import DAY, HOUR, INTERVALS, MINUTE, SECOND
@@ -19,63 +18,67 @@ _LEVELS = ((SECOND, 2 * MINUTE, MINUTE), (MINUTE, 2 * HOUR, HOUR), (HOUR, 2 * DA
 _SIZES = tuple(size for size, _, _ in _LEVELS)
 
 _exact = Context(prec=100)
-_add = _exact.add  # looked up once: this is for every trade
+"""In which volumes are added: what comes in and who looks enter it, once for all that they do."""
 
 
-class Bar(Struct, gc=False):
-    """The trades of one span of time."""
+class Bar:
+    """The trades of one span of time. No Struct: to set a field of those costs three times as much."""
 
-    first: tuple[int, int]
-    """Venue time and position of the trade that opens it."""
-    open: str
-    last: tuple[int, int]
-    close: str
-    high: tuple[float, str]
-    low: tuple[float, str]
-    volume: Decimal
-    trades: int
-    received: int
+    __slots__ = ("close", "first", "high", "last_at", "last_position", "low", "open", "received", "trades", "volume")
+
+    def __init__(self, trade: Trade, at: int, position: int) -> None:
+        self.first = (at, position)
+        """Venue time and position of the trade that opens it."""
+        self.last_at, self.last_position = at, position
+        """And of the one that closes it, apart: every trade is compared to them."""
+        self.open = self.close = trade.price
+        self.high = self.low = (float(trade.price), trade.price)
+        self.volume = Decimal(trade.amount)
+        self.trades = 1
+        self.received = trade.received
 
     def add(self, trade: Trade, at: int, position: int) -> None:
         """Take in one trade."""
-        place, text = (at, position), trade.price
-        if place > self.last:
-            self.last, self.close = place, text
-        elif place < self.first:
-            self.first, self.open = place, text
-        if text != self.high[1] and text != self.low[1]:
-            price = (float(text), text)
-            if price > self.high:
-                self.high = price
-            elif price < self.low:
-                self.low = price
-        self.volume = _add(self.volume, Decimal(trade.amount))
+        text = trade.price
+        if at > self.last_at or (at == self.last_at and position > self.last_position):
+            self.last_at, self.last_position = at, position
+            if text != self.close:  # most trades are at the price of the one before
+                self.close = text
+                self._stretch(text)
+        else:
+            if (at, position) < self.first:
+                self.first, self.open = (at, position), text
+            self._stretch(text)
+        self.volume += Decimal(trade.amount)
         self.trades += 1
         if trade.received > self.received:  # noqa: PLR1730 (max costs four times that)
             self.received = trade.received
+
+    def _stretch(self, text: str) -> None:
+        """To a price that may be the highest or lowest so far."""
+        price = (float(text), text)
+        if price > self.high:
+            self.high = price
+        elif price < self.low:
+            self.low = price
 
     def join(self, other: "Bar") -> None:
         """Take in the trades of another."""
         if other.first < self.first:
             self.first, self.open = other.first, other.open
-        if other.last > self.last:
-            self.last, self.close = other.last, other.close
+        if (other.last_at, other.last_position) > (self.last_at, self.last_position):
+            self.last_at, self.last_position, self.close = other.last_at, other.last_position, other.close
         self.high, self.low = max(self.high, other.high), min(self.low, other.low)
-        self.volume = _add(self.volume, other.volume)
+        self.volume += other.volume
         self.trades += other.trades
         self.received = max(self.received, other.received)
-
-
-def _bar_of(trade: Trade, at: int, position: int) -> Bar:
-    place, price = (at, position), (float(trade.price), trade.price)
-    return Bar(place, trade.price, place, trade.price, price, price, Decimal(trade.amount), 1, trade.received)
 
 
 def _joined(bars: Iterable[Bar]) -> Bar | None:
     whole: Bar | None = None
     for bar in bars:
         if whole is None:
-            whole = Bar(bar.first, bar.open, bar.last, bar.close, bar.high, bar.low, bar.volume, bar.trades, bar.received)
+            whole = copy(bar)
         else:
             whole.join(bar)
     return whole
@@ -91,30 +94,34 @@ class _Ladder:
 
     def __init__(self, now: int) -> None:
         self.levels: list[dict[int, Bar]] = [{} for _ in _LEVELS]
-        self.floors = _floors(now)
-        self._folds_at = 0
+        self._bar: Bar | None = None
+        """That of the newest trade, and of which time it is."""
+        self._begin = self._end = 0
         self.fold(now)
 
     def add(self, trade: Trade, at: int, position: int) -> None:
         """Into the finest level that still has its time; what is older than all has no place any more."""
         if trade.received >= self._folds_at:
             self.fold(trade.received)
-        level = 0
-        while at < self.floors[level]:
-            level += 1
-            if level == len(_LEVELS):
+        if self._bar is not None and self._begin <= at < self._end:  # as nearly all are
+            self._bar.add(trade, at, position)
+            return
+        for size, floor, bars in zip(_SIZES, self.floors, self.levels, strict=True):
+            if at >= floor:
+                self._begin = at - at % size
+                self._end = self._begin + size
+                self._bar = bars.get(self._begin)
+                if self._bar is None:
+                    self._bar = bars[self._begin] = Bar(trade, at, position)
+                else:
+                    self._bar.add(trade, at, position)
                 return
-        start = at - at % _SIZES[level]
-        bar = self.levels[level].get(start)
-        if bar is None:
-            self.levels[level][start] = _bar_of(trade, at, position)
-        else:
-            bar.add(trade, at, position)
 
     def fold(self, now: int) -> None:
         """Make coarser bars of what is older than its level is kept for; due once a minute."""
         self._folds_at = now - now % MINUTE + MINUTE
         self.floors = _floors(now)
+        self._bar = None
         for level, floor in enumerate(self.floors):
             bars = self.levels[level]
             for start in [start for start in bars if start < floor]:
@@ -193,15 +200,26 @@ class Candles:
 
     def take(self, events: Sequence[Event], position: int) -> None:
         """Events of one batch, the first at this position."""
-        for event in events:
+        with localcontext(_exact):
+            self._take(events, position)
+        self.position = max(self.position, position + len(events) - 1)
+
+    def _take(self, events: Sequence[Event], position: int) -> None:
+        ladders, watches = self._ladders, self._watches
+        for place, event in enumerate(events, position):
             if type(event) is Trade:
-                at = event.received if event.timestamp is None else event.timestamp
-                self._ladder(event.exchange, event.symbol, event.received).add(event, at, position)
-                for watch in self._watches.get(event.symbol, ()):
-                    if watch.exchange in ("", event.exchange):
-                        watch.note(at)
-            position += 1
-        self.position = max(self.position, position - 1)
+                try:
+                    ladder = ladders[event.symbol][event.exchange]
+                except KeyError:
+                    ladder = self._ladder(event.exchange, event.symbol, event.received)
+                at = event.timestamp
+                if at is None:
+                    at = event.received
+                ladder.add(event, at, place)
+                if watches:
+                    for watch in watches.get(event.symbol, ()):
+                        if watch.exchange in ("", event.exchange):
+                            watch.note(at)
 
     def reach_back(self, since: int) -> None:
         """The trades from here on were taken too: candles are whole from here. The one that was under way at the beginning,
@@ -237,10 +255,11 @@ class Candles:
         ladders = [ladder for name, ladder in of_symbol.items() if exchange in ("", name)]
         if start < self.since or not all(ladder.has(start, size) for ladder in ladders):
             return None
-        bar = _joined(bar for ladder in ladders for bar in ladder.within(start, size))
+        with localcontext(_exact):
+            bar = _joined(bar for ladder in ladders for bar in ladder.within(start, size))
         if bar is None:
             return None
         prices = (bar.open, bar.high[1], bar.low[1], bar.close)
         volume = f"{bar.volume.normalize(_exact):f}"
-        about = (exchange, symbol, bar.last[0], bar.received, interval, start)
+        about = (exchange, symbol, bar.last_at, bar.received, interval, start)
         return Candle(*about, *prices, volume, bar.trades, closed=start + size <= now)

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from adapters.events import Book, BookDelta, Event, Gap, Ticker, Trade
 from master.live.books import LiveBook
-from master.live.volumes import Ring, Volumes, time_of
+from master.live.volumes import Ring, Volumes
 from master.live.window import TradeWindow
 from master.log import logger
 
@@ -17,6 +17,9 @@ log = logger("market")
 WINDOW_SECONDS = 300
 STALE_AFTER = 30_000_000
 """Microseconds without a word after which a source is stale, where nothing else is said."""
+
+AHEAD = 5_000_000
+"""Microseconds by which a venue's clock may be ahead of ours before its times are not believed."""
 
 _FAR = float("inf")
 
@@ -45,7 +48,7 @@ class Source:
         self.trade: Trade | None = None
         """The newest by the venue's time."""
         self.traded = 0
-        """And that time, as volumes.time_of tells it."""
+        """And that time: the venue's (microseconds UTC), or ours where it sends none or one of the future."""
         self.ticker: Ticker | None = None
         self.live = LiveBook()
         self.window = TradeWindow(span)
@@ -57,7 +60,10 @@ class Source:
         quote = price * amount
         if not 0 <= quote < _FAR:
             raise ValueError(f"no price and amount: {trade.price[:40]!r}, {trade.amount[:40]!r}")
-        time = time_of(trade)
+        received = trade.received
+        time = trade.timestamp or received
+        if time > received + AHEAD:
+            time = received
         self.window.add(time, price, amount)
         self.volume.add(time, quote)
         if time >= self.traded:

@@ -2,38 +2,30 @@
 
 from array import array
 
-from adapters.events import Trade
-
 SLOTS = 3601
 """An hour of whole seconds, and the one that is under way."""
 SECOND = 1_000_000
 """Microseconds."""
-AHEAD = 5 * SECOND
-"""Microseconds by which a venue's clock may be ahead of ours before its times are not believed."""
-
-
-def time_of(trade: Trade) -> int:
-    """When it was made (microseconds UTC): the venue's time, or ours where it sends none or one of the future."""
-    time = trade.timestamp or trade.received
-    return time if time <= trade.received + AHEAD else trade.received
 
 
 class Ring:
     """One market: a slot for each second of the hour that ends with its newest trade, used again as time passes."""
 
-    __slots__ = ("_current", "_newest", "_slots")
+    __slots__ = ("_begin", "_current", "_end", "_newest", "_slots")
 
     def __init__(self) -> None:
         self._slots = _empty()
         self._newest = 0
+        self._begin, self._end = 0, SECOND  # of the newest second
         self._current = 0.0  # of the newest second, which goes into its slot when it is over or looked at
 
     def add(self, time: int, volume: float) -> None:
         """Volume of a trade of this time (microseconds). A late one lands in its slot, one of before the hour nowhere."""
-        second = time // SECOND
-        if second == self._newest:
+        if self._begin <= time < self._end:
             self._current += volume
-        elif second > self._newest:
+            return
+        second = time // SECOND
+        if second > self._newest:
             self._turn(second)
             self._current = volume
         elif second > self._newest - SLOTS:
@@ -48,6 +40,8 @@ class Ring:
         else:
             self._slots = _empty()
         self._newest = newest
+        self._begin = newest * SECOND
+        self._end = self._begin + SECOND
 
     def window(self, now: int, seconds: int) -> float:
         """The volume of so many whole seconds (at most an hour) before that of `now` (microseconds), and of that one."""

@@ -233,38 +233,17 @@ def _alike(quote: Quote, _: Rules, __: int) -> tuple[float, float]:
 
 
 def _by_volume(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
-    _, volume = _traded(quote, rules, now)
+    _, volume = quote.window.traded(_beginning(rules, now))
     return (_last(quote), volume) if volume > 0 else NOTHING
 
 
 def _vwap(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
-    value, volume = _traded(quote, rules, now)
+    value, volume = quote.window.traded(_beginning(rules, now))
     return (value / volume, volume) if volume > 0 else NOTHING
 
 
-def _traded(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
-    """(sum of price * amount, sum of amount) of the window."""
-    value = volume = 0.0
-    for _, price, amount in quote.window.since(_beginning(rules, now)):
-        value += price * amount
-        volume += amount
-    return value, volume
-
-
 def _twap(quote: Quote, rules: Rules, now: int) -> tuple[float, float]:
-    """Each price counts until the next trade, the last until now; that of a trade before the window, from its beginning."""
-    since = _beginning(rules, now)
-    area = held = 0.0
-    begin = start = now
-    for time, price, _ in quote.window:
-        until = since if time < since else time if time < now else now
-        if held:
-            area += held * (until - start)
-        else:
-            begin = until
-        start, held = until, price
-    area += held * (now - start)
-    return (area / (now - begin) if begin < now else held), 1.0
+    return quote.window.mean_price(_beginning(rules, now), now), 1.0
 
 
 def _beginning(rules: Rules, now: int) -> int:

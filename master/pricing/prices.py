@@ -1,6 +1,6 @@
 """The prices of all feeds as the market is now, and the answers of an FTSO value provider."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -110,7 +110,7 @@ class Prices:
         found = self._feeds().get(feed)
         if found is None:
             raise UnknownFeedError(feed)
-        return self._answer(found, self._rates(now), now)
+        return self._answer(found, self._rates(now, {quote_of(symbol) for _, symbol in found.sources}), now)
 
     def live(self, now: int) -> list[LivePrice]:
         """A row for every feed, also for those that have no price."""
@@ -179,9 +179,11 @@ class Prices:
         quotes = [self._quote(exchange, symbol) for exchange, symbol in feed.sources]
         return consolidate(feed.name, quotes, feed.rules, rates, now)
 
-    def _rates(self, now: int) -> dict[str, Answer]:
-        """The price of every asset that can be converted to USD: that of a feed of real pairs, which needs no conversion."""
-        return {asset: self._answer(feed, {}, now) for asset, feed in self._conversions.items()}
+    def _rates(self, now: int, assets: Container[str] | None = None) -> dict[str, Answer]:
+        """The price of these assets (None: of all) that can be converted to USD: that of a feed of real pairs, which needs no
+        conversion."""
+        chosen = (each for each in self._conversions.items() if assets is None or each[0] in assets)
+        return {asset: self._answer(feed, {}, now) for asset, feed in chosen}
 
     def _quote(self, exchange: str, symbol: str) -> Quote:
         source = self._market.symbols.get(symbol, {}).get(exchange)

@@ -6,7 +6,6 @@ What may be asked is a Struct whose fields are the parameters in path and query:
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,17 +14,13 @@ from aiohttp import web
 from msgspec import Struct
 from msgspec.structs import FieldInfo, fields
 
+from master.history.questions import moment
 from master.web.http import ApiError
 from master.web.rooms import Rooms
 
 JSON = "application/json"
 BODY_WITHIN = 10.0
 """Seconds in which the body of a request must have come."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-"""Of all times that can be written as a date."""
 
 Asked = TypeVar("Asked", bound=Struct)
 
@@ -35,17 +30,7 @@ class Nothing(Struct):
 
 
 class Time(int):
-    """Microseconds UTC."""
-
-    @classmethod
-    def of(cls, text: str) -> "Time":
-        """Integer microseconds, or ISO-8601, in UTC where it names no other zone. Raises ValueError."""
-        if text.isascii() and text.isdigit():
-            if len(text) > len(str(LAST)) or int(text) > LAST:
-                raise ValueError(text)
-            return cls(text)
-        moment = datetime.fromisoformat(text)
-        return cls(((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND)
+    """Microseconds UTC, written as questions.moment reads it."""
 
 
 class Route(Struct, frozen=True):
@@ -93,6 +78,8 @@ async def _body(request: web.Request, decoder: msgspec.json.Decoder[Any]) -> Any
             return decoder.decode(await request.read())
     except TimeoutError as error:
         raise ApiError(408, "the body of the request did not come", "send it at once") from error
+    except web.RequestPayloadError as error:
+        raise ApiError(400, "body: cut short, or not encoded as its headers say", "send it whole") from error
     except msgspec.MsgspecError as error:
         raise ApiError(400, f"body: {error}", "send JSON as /openapi.json describes it") from error
 
@@ -132,4 +119,4 @@ def accepted(field: FieldInfo) -> str:
 
 
 def _converted(kind: type, text: Any) -> Any:
-    return kind.of(text) if kind is Time else text
+    return Time(moment(text)) if kind is Time else text

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from math import ceil
 from time import monotonic
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -80,7 +81,17 @@ class ApiError(Exception):
         return web.Response(body=body, status=self.status, content_type=PROBLEM, headers=self.headers)
 
 
-def _as_problem(error: web.HTTPException) -> ApiError:
+Response = TypeVar("Response", bound=web.StreamResponse)
+
+
+def sealed(response: Response) -> Response:
+    """With the headers that every answer has."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def as_problem(error: web.HTTPException) -> ApiError:
     """What the library refuses by itself, in our form."""
     headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
     detail = error.reason if error.status != 404 else "there is nothing at this path"
@@ -101,13 +112,12 @@ class Gate:
         self._rate = None if settings.rate is None else Rate(settings.rate)
         self._guard = Guard()
         self._decoy = auth.new_nonce()
+        self._log = log.bind()  # once: what the log leaves out costs next to nothing then
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         began = self._clock()
-        response = await self._answer(request, handler)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
+        response = sealed(await self._answer(request, handler))
         if self._origins:
             self._share(request, response)
         self._count(request, response.status, self._clock() - began)
@@ -123,7 +133,7 @@ class Gate:
         except ApiError as error:
             return error.response
         except web.HTTPException as error:
-            return _as_problem(error).response
+            return as_problem(error).response
         except Exception:
             log.exception("a request failed", method=request.method, path=request.path)
             return ApiError(500, "the master failed at this", "report it, with the line of the master's log").response
@@ -133,7 +143,7 @@ class Gate:
         route = "none" if resource is None else resource.canonical  # never the path: anybody may ask for any
         self._usage.requests[route, status] += 1
         # Of health one is told what is wrong again and again; the log has said it once.
-        told = log.warning if status >= 500 and not request.path.startswith("/health") else log.debug
+        told = self._log.warning if status >= 500 and not request.path.startswith("/health") else self._log.debug
         told("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 6))
 
     # How often.

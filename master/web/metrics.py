@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sized
 from functools import partial
+from shutil import disk_usage
 from time import monotonic, time_ns
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from master.ingest import Ingest
 from master.journal import Journal
+from master.segments import segments_in
 
 
 class Usage(Struct):
@@ -97,6 +99,7 @@ class Vitals(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_ingest()
+        yield from self._of_disk()
         yield from _of_api(self._usage)
         if self._consumers is not None:
             yield from _of_streams(self._consumers)
@@ -123,6 +126,17 @@ class Vitals(Collector):
                 events.add_metric([name, kind.lower()], count)
         yield events
         yield last
+        gaps = CounterMetricFamily("master_gaps", "Gap records by reason", labels=["exchange", "reason"])
+        for name, tally in ingest.exchanges.items():
+            for reason, count in tally.gaps.items():
+                gaps.add_metric([name, reason], count)
+        yield gaps
+
+    def _of_disk(self) -> Iterator[Metric]:
+        disk, segments = disk_usage(self._journal.folder), segments_in(self._journal.folder)
+        yield GaugeMetricFamily("master_disk_bytes", "Size of the disk that journal and lake are on", value=disk.total)
+        yield GaugeMetricFamily("master_disk_free_bytes", "Of it, what the master may still take", value=disk.free)
+        yield GaugeMetricFamily("master_journal_segments", "Segments not sealed yet, with the open one", value=len(segments))
 
 
 def _of_api(usage: Usage) -> Iterator[Metric]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from master.web.endpoint import JSON, LAST, Nothing, Route, Time, accepted, parameters
+from master.history.questions import LAST
+from master.web.endpoint import JSON, Nothing, Route, Time, accepted, parameters
 from master.web.http import OPEN, PROBLEM, Problem
 
 _REF = "#/components/schemas/{name}"

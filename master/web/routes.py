@@ -1,7 +1,9 @@
 """The routes of the API, and what each of them asks of which room."""
 
+from collections.abc import Mapping
 from functools import partial
 from time import monotonic, time_ns
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
 from aiohttp import web
@@ -97,6 +99,17 @@ async def market(rooms: Rooms, asked: Sources) -> Any:
     return {"time": now, "sources": [each.report(now) for each in rooms.market.sources(asked.symbol, asked.exchange)]}
 
 
+async def symbols(rooms: Rooms, _: Struct) -> Any:
+    return {
+        "symbols": [
+            shapes.SymbolMarkets(
+                symbol, list(sources), [name for name, source in sources.items() if source.live.newest or source.is_recovering]
+            )
+            for symbol, sources in rooms.market.symbols.items()
+        ]
+    }
+
+
 async def book(rooms: Rooms, asked: OneBook) -> Any:
     source = next(rooms.market.sources(asked.symbol, asked.exchange), None)
     name = f"{asked.exchange} {asked.symbol}"
@@ -106,7 +119,7 @@ async def book(rooms: Rooms, asked: OneBook) -> Any:
     if ladder is not None:
         return ladder
     if source.is_recovering:
-        raise ApiError(409, f"the book of {name} is recovering: something of it was missed", "ask again in some seconds")
+        return shapes.Ladder.absent(asked.exchange, asked.symbol)
     raise ApiError(404, f"no book of {name} has come", "add it to exchanges[].pairs.orderbooks of the collector")
 
 
@@ -172,7 +185,7 @@ async def past(rooms: Rooms, asked: Past, *, table: Table) -> web.Response:
 
 async def completeness(rooms: Rooms, asked: Ledger) -> web.Response:
     span = (asked.exchange, asked.symbol, _plain(asked.since), _plain(asked.until))
-    found = await _ask(rooms, Question("completeness", *span, MOST_ROWS["json"]))
+    found = await _ask(rooms, Question("completeness", *span, MOST_ROWS["json"]), _OF_LEDGER)
     return web.Response(body=found.body, content_type=JSON)
 
 
@@ -181,14 +194,19 @@ def _plain(time: Time | None) -> int | None:
     return None if time is None else int(time)
 
 
-async def _ask(rooms: Rooms, question: Question) -> Found:
-    """Raises ApiError."""
+_OF_LEDGER = {"start": "since", "end": "until", "limit": "since"}
+"""What fields of a question are called there; it has no limit, but a span that may be too long."""
+
+
+async def _ask(rooms: Rooms, question: Question, called: Mapping[str, str] = MappingProxyType({})) -> Found:
+    """`called`: the parameters of those fields that have another name. Raises ApiError."""
     usage, began = rooms.usage, monotonic()
     try:
         found = await rooms.reader.ask(question)
     except QuestionError as error:
         usage.queries[question.table, "refused"] += 1
-        raise ApiError(400, f"{error.field} is not as it can be", f"{error.field}: {error.change}") from error
+        name = called.get(error.field, error.field)
+        raise ApiError(400, f"{name} is not as it can be", f"{name}: {error.change}") from error
     except ReaderError as error:
         outcome, status, change = next(said for kind, said in _UNANSWERED.items() if isinstance(error, kind))
         usage.queries[question.table, outcome] += 1
@@ -253,7 +271,8 @@ def _past(table: Table, summary: str, answer: type[Struct], asked: type[Past] = 
 
 ROUTES = (
     Route("GET", "/v1/market", market, "Each market now: last trade, best prices, book", shapes.MarketReport, Sources),
-    Route("GET", "/v1/market/book", book, "One order book as it is now", shapes.Ladder, OneBook, errors=(404, 409)),
+    Route("GET", "/v1/symbols", symbols, "Which markets there are", shapes.Symbols),
+    Route("GET", "/v1/market/book", book, "One order book as it is now", shapes.Ladder, OneBook, errors=(404,)),
     Route("GET", "/v1/feeds", feeds, "The price feeds there are", shapes.Feeds),
     Route("GET", "/v1/price", price, "The price of a feed, and what it is made of", Answer, OneFeed, errors=(404,)),
     Route("GET", "/v1/prices/live", live_prices, "The prices of all feeds", shapes.LivePrices),

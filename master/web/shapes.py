@@ -64,18 +64,35 @@ class MarketReport(Struct):
     sources: list[SourceReport]
 
 
+class SymbolMarkets(Struct):
+    """The exchanges that tell of a symbol, and those of them that have sent a book of it."""
+
+    symbol: str
+    exchanges: list[str]
+    books: list[str]
+
+
+class Symbols(Struct):
+    symbols: list[SymbolMarkets]
+
+
 class Ladder(Struct):
-    """A book to the depth asked for."""
+    """A book to the depth asked for. While it is recovering it has no sides, which is not the same as empty ones."""
 
     exchange: str
     symbol: str
     timestamp: int | None
-    received: int
-    age: float
+    received: int | None
+    age: float | None
     state: State
     sequence: int | None
-    bids: Levels
-    asks: Levels
+    bids: Levels | None
+    asks: Levels | None
+
+    @classmethod
+    def absent(cls, exchange: str, symbol: str) -> "Ladder":
+        """The one of a book of which something was missed."""
+        return cls(exchange, symbol, None, None, None, "recovering", None, None, None)
 
 
 # Prices.

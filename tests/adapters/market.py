@@ -5,6 +5,7 @@ Prices and amounts are whole ticks and lots here, so that the truth is exact; te
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from random import Random
 
@@ -50,6 +51,7 @@ class Deal:
     micros: int = 0
 
 
+@cache
 def text(number: int, places: int) -> str:
     """`1250` with two places is `12.50`."""
     whole, fraction = divmod(number, 10**places)
@@ -177,6 +179,7 @@ class Market:
         return all(view) and self.was(view, self.sequence, complete=False)
 
 
+@cache
 def _units(number: str, places: int) -> int:
     whole, _, fraction = number.partition(".")
     assert fraction[places:].strip("0") == "", f"{number} is finer than the market"

@@ -33,8 +33,8 @@ async def test_sessions_end_one_after_the_other_and_nothing_is_missing(
         simulator.serve([NAME], rate=600, facts=facts) as sim,
         collecting(sim, NAME, redundancy=redundancy) as (exchange, memory),
     ):
-        await until(lambda: is_synced(exchange), "all books synced")
-        assert are_alone(exchange, memory) == (redundancy == 1)
+        # On a slow machine the first successor may run already.
+        await until(lambda: is_synced(exchange) and are_alone(exchange, memory) == (redundancy == 1), "all books synced")
         first = feeds(exchange)
         await until(lambda: not set(first) & set(feeds(exchange)), "each connection was replaced")
         if redundancy == 1:

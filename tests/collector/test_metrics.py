@@ -59,7 +59,7 @@ class Seen:
     def restart(self) -> None:
         """What the supervisor does when its process has ended."""
         if self.state is not None:
-            self.past += counts(self.state)
+            self.past.update(counts(self.state))
         self.state, self.restarts = None, self.restarts + 1
 
 
@@ -177,6 +177,32 @@ class TestExposition:
         assert found["collector_errors_total", (KRAKEN, ("kind", "FrameError"))] == 1
         assert found["collector_gaps_total", (KRAKEN,)] == 1
         assert found["collector_losses_total", (("reason", "dropped trades"),)] == 2
+
+    def test_what_alerts_ask(self) -> None:
+        silent = {"trades BTC/USD": 900.0}
+        parts = [
+            exchange(books_recovering=1, recovering_for=4.0, silent=1, silent_for=silent),
+            exchange(books_recovering=2, recovering_for=90.5),
+        ]
+        one = picture(
+            *(Seen(state(part, room=900 * number), str(number)) for number, part in enumerate(parts, 1)),
+        )
+        entry = one.health()["exchanges"]["kraken"]
+        assert (entry["books_recovering"], entry["recovering_for"], entry["silent_for"]) == (3, 90.5, silent)
+        found = samples(one)
+        assert found["collector_books_recovering", (KRAKEN,)] == 3
+        assert found["collector_recovering_seconds", (KRAKEN,)] == 90.5
+        assert found["collector_silent_pairs", (KRAKEN,)] == 1
+        assert found["collector_room_used_ratio", ()] == 1.0, "of the fullest worker: 900 of 900 bytes, and of 1800"
+
+    def test_what_never_happened_is_there_as_zero(self) -> None:
+        """Prometheus takes the first value of a counter as its beginning: one that comes with the first gap hides that gap."""
+        worker = Seen(state(exchange(gaps=0), losses={}))
+        worker.restart()
+        worker.state = state(exchange(gaps=0), losses={})
+        found = samples(picture(worker))
+        assert found["collector_gaps_total", (KRAKEN,)] == 0
+        assert found["collector_losses_total", (("reason", "dropped trades"),)] == 0
 
     def test_acknowledged_events(self) -> None:
         found = samples(picture(Seen(state(exchange()))))

@@ -16,15 +16,14 @@ ENTRY: dict[str, Any] = {
     "books_synced": 4,
     "lag_ms": 1234.5,
     "events": {"trades": 1000, "orderbooks": 200, "deltas": 0, "tickers": 30},
-    "acked": 1200,
     "gaps": 0,
 }
 
 
-def shown(entry: dict[str, Any], stored: dict[str, int] | None = None, *, color: bool = False) -> str:
+def shown(entry: dict[str, Any], more: dict[str, dict[str, int]] | None = None, *, color: bool = False) -> str:
     to = io.StringIO()
     console = Console(file=to, width=200, force_terminal=color, color_system="standard" if color else None)
-    console.print(render({"kraken": {**ENTRY, **entry}}, stored, Rates(), 0.0, "a title"))
+    console.print(render({"kraken": {**ENTRY, **entry}}, more or {}, Rates(), 0.0, "a title"))
     return to.getvalue()
 
 
@@ -41,7 +40,8 @@ class TestRow:
         assert cells(text)[:3] == ["kraken", "2/2", "14"]
 
     def test_beside_a_master(self) -> None:
-        assert cells(shown({}, {"kraken": 1_234_567}))[-2:] == ["1,200", "1,234,567"]
+        counts = {"acked": {"kraken": 1200}, "stored": {"kraken": 1_234_567}}
+        assert cells(shown({}, counts))[-2:] == ["1,200", "1,234,567"]
 
     def test_it_is_whole_on_a_terminal_of_80_columns(self) -> None:
         to = io.StringIO()
@@ -51,15 +51,15 @@ class TestRow:
             "connections_wanted": 25,
             "books": 90,
             "books_synced": 90,
-            "acked": 1_234_567,
             "lag_ms": 12.0,
         }
-        Console(file=to, width=80).print(render({"cryptocom": entry}, {"cryptocom": 1_234_567}, Rates(), 0.0, "a title"))
+        counts = {heading: {"cryptocom": 1_234_567} for heading in ("acked", "stored")}
+        Console(file=to, width=80).print(render({"cryptocom": entry}, counts, Rates(), 0.0, "a title"))
         assert "…" not in to.getvalue()
         assert to.getvalue().splitlines()[-1].split()[-2:] == ["1,234,567"] * 2
 
     def test_nothing_stored_yet(self) -> None:
-        assert cells(shown({}, {}))[-1] == "0"
+        assert cells(shown({}, {"stored": {}}))[-1] == "0"
 
     def test_no_lag_where_none_is_known(self) -> None:
         assert "1,234" in shown({})

@@ -186,43 +186,31 @@ def _state(exchange: str, symbol: str) -> str:
     return "recovering" if (exchange, symbol) == RECOVERING else {"coinbase": "stale"}.get(exchange, "live")
 
 
-async def market(_: web.Request) -> web.Response:
-    sources = [
-        {
-            "exchange": name,
-            "symbol": symbol,
-            "state": _state(name, symbol),
-            "age": 0.3,
-            "trade": None,
-            "best": None,
-            "book": None if (name, symbol) == RECOVERING else {"levels": 40, "received": now(), "age": 0.3},
-        }
-        for symbol in MIDS
-        for name in VENUES
-        if symbol != "PEPE/USDT" or name in ("binance", "okx")
-    ]
-    return web.json_response({"time": now(), "sources": sources})
+async def symbols(_: web.Request) -> web.Response:
+    rows = [{"symbol": symbol, "exchanges": VENUES, "books": VENUES} for symbol in MIDS if symbol != "PEPE/USDT"]
+    few = {"symbol": "PEPE/USDT", "exchanges": ["okx", "binance"], "books": ["okx"]}
+    return web.json_response({"symbols": [*rows, few]})
 
 
 async def book(request: web.Request) -> web.Response:
     exchange, symbol, depth = request.query["exchange"], request.query["symbol"], int(request.query["depth"])
     if symbol not in MIDS or exchange not in VENUES:
-        return problem(404, "No such market", f"Nothing was heard of {exchange} {symbol}.", "Ask /v1/market what there is.")
+        return problem(404, "No such market", f"Nothing was heard of {exchange} {symbol}.", "Ask /v1/symbols what there is.")
+    body: dict[str, Any] = {"exchange": exchange, "symbol": symbol, "state": _state(exchange, symbol)}
     if (exchange, symbol) == RECOVERING:
-        detail = f"The book of {exchange} {symbol} had a gap and is being fetched again."
-        return problem(409, "No book to be trusted", detail, "Ask again in a few seconds.")
+        absent = dict.fromkeys(("timestamp", "received", "age", "sequence", "bids", "asks"))
+        return web.json_response({**body, **absent})
     mid = MIDS[symbol] * (1 + 0.0002 * wave(exchange))
     digits = max(1, 5 - len(str(int(mid)))) if mid >= 0.1 else 9
     tick = mid / 200_000
 
     def side(sign: int) -> list[tuple[str, str]]:
         return [
-            (f"{mid + sign * tick * (n + 1):.{digits}f}", f"{2.5 + 2.4 * wave(exchange, sign, n):.5f}") for n in range(depth)
+            (f"{mid + sign * tick * (n + 1):.{digits}f}", f"{2.5 + 2.4 * wave(exchange, sign, n):.5f}000") for n in range(depth)
         ]
 
-    state = _state(exchange, symbol)
-    body = {"exchange": exchange, "symbol": symbol, "timestamp": now(), "received": now(), "age": 0.3, "state": state}
-    return web.json_response({**body, "sequence": None, "bids": side(-1), "asks": side(1)})
+    body |= {"timestamp": now(), "received": now(), "age": 0.3, "sequence": None}
+    return web.json_response({**body, "bids": side(-1), "asks": side(1)})
 
 
 async def candles(request: web.Request) -> web.Response:
@@ -314,7 +302,7 @@ ANSWERS = {
     "/v1/status/history": history,
     "/v1/prices/live": prices,
     "/v1/price": price,
-    "/v1/market": market,
+    "/v1/symbols": symbols,
     "/v1/market/book": book,
     "/v1/candles": candles,
     "/v1/gaps": gaps,

@@ -135,7 +135,7 @@ class Stage:
             if is_so(health):
                 return health
             assert asyncio.get_running_loop().time() < deadline, f"never came: {what}: {health}"
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with connect(self.data, with_ledger=False) as connection:

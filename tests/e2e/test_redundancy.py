@@ -13,7 +13,7 @@ from collector import chunk, feed, lines
 from collector.exchange import Exchange
 from collector.feed import Ended
 from collector.limits import Backoff
-from collector.lines import Line
+from collector.line import Line
 from simulator import Simulator
 from tests.e2e.collecting import PAIRS, Memory, collecting, numbers
 from tests.e2e.test_backfill import check_whole, is_repaired

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 import simulator
 from adapters.book import BookOptions
-from adapters.events import Event, Gap
+from adapters.events import Channel, Event, Gap
 from collector import chunk
 from collector.exchange import Exchange
 from collector.plan import Chunk, ExchangePlan
@@ -35,11 +35,21 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk, "APART", 0.05)
 
 
-def plan_of(name: str, trades: tuple[str, ...], books: tuple[str, ...], **more: Any) -> ExchangePlan:
-    """Two pairs on a connection for trades, one for books."""
+CHANGES = BookOptions(SHOWN, 0.1, "deltas")
+
+
+def plan_of(
+    name: str,
+    trades: tuple[str, ...],
+    books: tuple[str, ...],
+    size: int = 2,
+    options: BookOptions = CHANGES,
+    redundancy: int = 1,
+) -> ExchangePlan:
+    """`size` pairs on a connection for trades, one for books."""
     named = [Chunk(name, "trades", (symbol,)) for symbol in trades] + [Chunk(name, "orderbooks", (each,)) for each in books]
-    usual = {"options": BookOptions(SHOWN, 0.1, "deltas"), "sizes": {"trades": 2, "orderbooks": 1}}
-    return ExchangePlan(name, chunks=tuple(named), **usual | more)
+    sizes: dict[Channel, int] = {"trades": size, "orderbooks": 1}
+    return ExchangePlan(name, options, tuple(named), redundancy=redundancy, sizes=sizes)
 
 
 def only(exchanges: Exchanges) -> Exchange:
@@ -80,7 +90,7 @@ async def test_who_stays_is_not_touched_and_who_moves_misses_nothing(name: str) 
             await until_told(exchange, memory, first, second, third)
             old = connections(sim, name)
             assert len(old) == 4
-            exchanges.change([plan_of(name, (first, third), (first, second), sizes={"trades": 2, "orderbooks": 1})])
+            exchanges.change([plan_of(name, (first, third), (first, second))])
             await until_changed(sim, exchange, name)
             assert len(old - connections(sim, name)) == 1, "that of the pair that left"
             assert only(exchanges) is exchange
@@ -113,16 +123,14 @@ def is_rebuilt(sim: Simulator, memory: Memory, name: str, symbol: str, reader: R
 @pytest.mark.parametrize("name", ["binance", "kraken", "okx"])
 async def test_pairs_move_to_smaller_connections_and_back(name: str) -> None:
     symbols = PAIRS[name]
-    plans = [
-        plan_of(name, symbols, symbols[:2], sizes={"trades": size, "orderbooks": 2}, options=BookOptions(SHOWN, 0.1))
-        for size in (3, 1, 3)
-    ]
+    shown = BookOptions(SHOWN, 0.1)
+    whole, split = (plan_of(name, symbols, symbols[:2], size, shown) for size in (3, 1))
     async with simulator.serve([name], rate=RATE, seed=12) as sim:
         memory = Memory()
-        async with running(plans[:1], memory, sim.url) as exchanges:
+        async with running((whole,), memory, sim.url) as exchanges:
             exchange = only(exchanges)
             await until_told(exchange, memory, *symbols)
-            for change in (plans[1], replace(plans[2], redundancy=2), plans[2]):
+            for change in (split, replace(whole, redundancy=2), whole):
                 exchanges.change([change])
                 exchanges.change([change])
                 await until(lambda: len(exchange._running) == len(exchange._chunks), "moved")

@@ -14,6 +14,7 @@ NOON = 1_764_158_400_000_000
 DAY = 86_400_000_000
 
 STREAM = bytes(range(1, 17))
+OTHER = bytes(range(101, 117))
 
 _encode = msgspec.json.Encoder().encode
 

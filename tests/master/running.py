@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ from master.protocol import (
     Control,
     Hello,
     Login,
+    Refused,
     Welcome,
     decode_control,
     encode_control,
@@ -184,6 +185,13 @@ def is_of(found: Address | None, started: Process) -> bool:
     return found is not None and found.pid == started.popen.pid
 
 
+async def told(master: Address, is_so: Callable[[dict[str, Any]], object]) -> None:
+    """Wait until /health says so."""
+    async with asyncio.timeout(PATIENCE):
+        while not is_so(await master.health()):
+            await asyncio.sleep(0.005)
+
+
 # The collector ------------------------------------------------------------------------------------------------------------
 
 
@@ -237,6 +245,16 @@ class Collector:
                     await self.socket.recv()
             except ConnectionClosed:
                 return self.socket.close_code
+
+
+NO = ("login refused", False, 4401)
+"""What everybody hears who may not come in, whatever was wrong."""
+
+
+async def refused(one: Collector) -> tuple[str, bool, int | None]:
+    """The reason, whether to try again, and the close code."""
+    said = await one.hear(Refused)
+    return said.reason, said.retry, await one.closed()
 
 
 @asynccontextmanager

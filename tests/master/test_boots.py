@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,21 +10,8 @@ from adapters.backfill import LastTrade
 from master import ingest
 from master.protocol import Ack, Batch, Fenced, Hello, Known, Slow, Welcome, decode_control
 from master.segments import SegmentWriter
-from tests.master.making import NOON, STREAM, batch, trade
+from tests.master.making import NOON, OTHER, STREAM, batch, trade
 from tests.master.running import WORKER, Address, Collector, collector, ids, process, running, stranger
-
-OTHER = bytes(range(101, 117))
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture
-async def master(data: Path) -> AsyncIterator[Address]:
-    async with running(data) as found:
-        yield found
 
 
 async def greet(one: Collector, boot: int, *streams: bytes, worker: str = WORKER, exchanges: tuple[str, ...] = ()) -> Welcome:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,19 +12,26 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 from master import auth, door, guard, keys, service
 from master.auth import PLACEHOLDER_KEY, Opening, Role, encode_opening, join_key, new_nonce, proof
 from master.keys import Key
-from master.protocol import Challenge, Hello, Login, Refused, encode_control
+from master.protocol import Challenge, Hello, Login, encode_control
 from tests.hearing import Said, events, logs
 from tests.master.making import STREAM, batch
-from tests.master.running import KEY, WORKER, Address, Collector, becomes_taken, collector, ids, is_taken, running, stranger
+from tests.master.running import (
+    KEY,
+    NO,
+    WORKER,
+    Address,
+    Collector,
+    becomes_taken,
+    collector,
+    ids,
+    is_taken,
+    refused,
+    running,
+    stranger,
+)
 from tests.waiting import PATIENCE, until
 
-NO = ("login refused", False, 4401)
 LEGACY = f"key={KEY}&role=collector"
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -34,22 +40,10 @@ def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "LOOK_AT_KEYS_EVERY", 0.02)
 
 
-@pytest.fixture
-async def master(data: Path) -> AsyncIterator[Address]:
-    async with running(data) as found:
-        yield found
-
-
 def make(data: Path, role: Role = "collector", lifetime: timedelta | None = None) -> tuple[Key, str]:
     """A key of the ring, and how it stands in a configuration."""
     made = keys.make(keys.file_in(data), role, "", lifetime)
     return made, join_key(made.id, made.key)
-
-
-async def refused(one: Collector) -> tuple[str, bool, int | None]:
-    """The reason, whether to try again, and the close code."""
-    said = await one.hear(Refused)
-    return said.reason, said.retry, await one.closed()
 
 
 async def fails(master: Address, frame: str = "nonsense") -> None:
@@ -86,7 +80,7 @@ class TestRing:
         assert ids(data) == [1, 2]
 
     async def test_a_key_that_expires_ends_its_sessions(self, data: Path) -> None:
-        _, brief = make(data, "collector", timedelta(seconds=0.4))
+        _, brief = make(data, "collector", timedelta(seconds=2))
         async with running(data) as master, stranger(master) as one, collector(master, STREAM) as other:
             with logs() as said:
                 await one.log_in(brief)

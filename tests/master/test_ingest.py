@@ -1,210 +1,33 @@
-"""The door for collectors, over real sockets: who is let in, what is acknowledged and when, and what becomes of the rest."""
+"""What is acknowledged to collectors and when, over real sockets, and what becomes of the rest."""
 
 import asyncio
-import json
-import threading
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from master import door as door_module
 from master import ingest
-from master.auth import Opening, encode_opening, new_nonce, proof
-from master.ingest import Ingest
-from master.journal import Journal, recover
 from master.protocol import (
     HEADER_SIZE,
-    MAX_BATCH,
-    Accepted,
     Ack,
     Batch,
-    Challenge,
     Control,
     Hello,
-    Login,
     Nak,
-    Receiver,
     Refused,
     Welcome,
     decode_control,
     encode_control,
     pack,
 )
-from master.segments import SegmentWriter, scan, segments_in
+from master.segments import scan, segments_in
+from tests.disk import Disk
 from tests.hearing import events, logs
-from tests.master.making import NOON, STREAM, batch, streams, trade
-from tests.master.running import KEY, WORKER, Address, Collector, ask, collector, door, ids, running, stranger
-from tests.waiting import PATIENCE, until
-
-OTHER = bytes(range(101, 117))
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture
-async def master(data: Path) -> AsyncIterator[Address]:
-    async with running(data) as found:
-        yield found
-
-
-async def told(master: Address, is_so: Callable[[dict[str, Any]], object]) -> None:
-    """Wait until /health says so."""
-    async with asyncio.timeout(PATIENCE):
-        while not is_so(await master.health()):
-            await asyncio.sleep(0.005)
-
-
-# Login --------------------------------------------------------------------------------------------------------------------
-
-
-async def refused(one: Collector) -> tuple[str, bool, int | None]:
-    """The reason, whether to try again, and the close code."""
-    said = await one.hear(Refused)
-    return said.reason, said.retry, await one.closed()
-
-
-NO = ("login refused", False, 4401)
-"""What everybody hears who may not come in, whatever was wrong."""
-
-
-class TestLogin:
-    async def test_both_sides_show_that_they_have_the_key(self, master: Address) -> None:
-        async with stranger(master) as one:
-            opening = Opening("collector", id=WORKER, nonce=new_nonce())
-            await one.socket.send(encode_opening(opening))
-            challenge = await one.hear(Challenge)
-            assert len(bytes.fromhex(challenge.nonce)) == 32
-            await one.say(Login(proof(KEY, "client", opening, challenge.nonce)))
-            accepted = await one.hear(Accepted)
-            assert accepted.proof == proof(KEY, "server", opening, challenge.nonce)
-
-    @pytest.mark.parametrize(("key", "role"), [("another key", "collector"), (KEY, "owner"), (KEY, ""), ("", "collector")])
-    async def test_a_wrong_key_and_a_wrong_role_look_the_same(self, master: Address, key: str, role: str) -> None:
-        async with stranger(master) as one:
-            opening = Opening(role or "x", id=WORKER, nonce=new_nonce())
-            await one.socket.send(encode_opening(opening))
-            challenge = await one.hear(Challenge)
-            await one.say(Login(proof(key, "client", opening, challenge.nonce)))
-            assert await refused(one) == NO
-
-    @pytest.mark.parametrize(
-        "frame", ["", "hello", "key=wrong&role=collector", f"key={KEY}&role=admin", "v=2&role=collector", b"\x00" * 50]
-    )
-    async def test_so_does_a_first_frame_that_is_no_login(self, master: Address, frame: str | bytes) -> None:
-        async with stranger(master) as one:
-            await one.socket.send(frame)
-            assert await refused(one) == NO
-
-    async def test_a_proof_that_was_overheard_is_worth_nothing(self, master: Address) -> None:
-        opening = Opening("collector", id=WORKER, nonce=new_nonce())
-        async with stranger(master) as one:
-            await one.socket.send(encode_opening(opening))
-            overheard = Login(proof(KEY, "client", opening, (await one.hear(Challenge)).nonce))
-            await one.say(overheard)
-            await one.hear(Accepted)
-        async with stranger(master) as other:
-            await other.socket.send(encode_opening(opening))
-            await other.hear(Challenge)
-            await other.say(overheard)
-            assert await refused(other) == NO
-
-    async def test_the_master_s_own_proof_sent_back_is_no_login(self, master: Address) -> None:
-        async with stranger(master) as one:
-            opening = Opening("collector", id=WORKER, nonce=new_nonce())
-            await one.socket.send(encode_opening(opening))
-            challenge = await one.hear(Challenge)
-            await one.say(Login(proof(KEY, "server", opening, challenge.nonce)))
-            assert await refused(one) == NO
-
-    async def test_a_hello_is_no_login(self, master: Address) -> None:
-        async with stranger(master) as one:
-            await one.socket.send(encode_opening(Opening("collector", id=WORKER, nonce=new_nonce())))
-            await one.hear(Challenge)
-            await one.say(Hello(WORKER, 1, {}))
-            assert await refused(one) == NO
-
-    async def test_a_stranger_cannot_send_much(self, master: Address) -> None:
-        async with stranger(master) as one:
-            await one.socket.send("k" * 5000)
-            assert await one.closed() == 1009
-
-    async def test_a_collector_can(self, master: Address) -> None:
-        async with collector(master, STREAM) as one:
-            await one.send(batch(1, *(trade(number) for number in range(20_000))))
-            await one.acked(STREAM, 1)
-
-    async def test_but_not_without_end(self, master: Address) -> None:
-        async with collector(master, STREAM) as one:
-            announced = b"\x82\xff" + (MAX_BATCH + 1).to_bytes(8, "big") + b"mask"
-            one.socket.transport.write(announced)  # the head of a frame; its body need not even be sent
-            assert await one.closed() == 1009
-
-    @pytest.mark.parametrize("says_something", [False, True])
-    async def test_whoever_is_silent_is_sent_away(
-        self, master: Address, monkeypatch: pytest.MonkeyPatch, says_something: bool
-    ) -> None:
-        monkeypatch.setattr(door_module, "LOGIN_WITHIN", 0.1)
-        async with stranger(master) as one:
-            if says_something:
-                await one.socket.send(encode_opening(Opening("collector", id=WORKER, nonce=new_nonce())))
-            assert await one.closed() == 4401
-        assert (await master.health())["refused"] == {"silent": 1}
-
-    async def test_refusals_are_counted_and_logged_without_any_secret(self, master: Address) -> None:
-        with logs() as said:
-            for _ in range(2):
-                async with stranger(master) as one:
-                    await one.socket.send("key=canary-wrong&role=collector")
-                    await refused(one)
-        assert (await master.health())["refused"] == {"login": 2}
-        assert events(said) == ["login refused"] * 2
-        assert "canary" not in repr(said)
-        assert KEY not in repr(said)
-
-    async def test_a_refusal_disturbs_nobody(self, master: Address) -> None:
-        async with collector(master, STREAM) as one, stranger(master) as other:
-            await other.socket.send("nonsense")
-            await refused(other)
-            await one.send(batch(1))
-            await one.acked(STREAM, 1)
-
+from tests.master.making import OTHER, STREAM, batch, streams, trade
+from tests.master.running import WORKER, Address, ask, collector, ids, stranger, told
+from tests.waiting import until
 
 # Streams ------------------------------------------------------------------------------------------------------------------
-
-
-class Disk:
-    """The master's disk in the hands of a test."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.may_sync = threading.Event()
-        self.may_sync.set()
-        self.is_full = False
-        self.refused = 0
-        write, sync = SegmentWriter.write, SegmentWriter.sync
-
-        def careful_write(writer: SegmentWriter, records: list[bytes]) -> None:
-            if self.is_full:
-                self.refused += 1
-                raise OSError(28, "No space left on device")
-            write(writer, records)
-
-        def slow_sync(writer: SegmentWriter) -> None:
-            self.may_sync.wait(10)
-            sync(writer)
-
-        monkeypatch.setattr(SegmentWriter, "write", careful_write)
-        monkeypatch.setattr(SegmentWriter, "sync", slow_sync)
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    return Disk(monkeypatch)
 
 
 def journal(data: Path) -> list[Batch]:
@@ -518,84 +341,3 @@ class TestFullDisk:
             await again.send(batch(5))
             await again.acked(STREAM, 5)
         assert ask(data, "SELECT first_missing, last_missing FROM gaps") == [("1", "4")]
-
-
-# Older collectors ---------------------------------------------------------------------------------------------------------
-
-MILLIS = NOON // 1000
-COMMON = {"exchange": "binance", "symbol": "BTC/USDT", "timestamp": MILLIS}
-
-
-class TestLegacy:
-    async def test_what_it_sends_is_stored(self, master: Address, data: Path) -> None:
-        async with stranger(master) as one:
-            await one.socket.send(f"key={KEY}&role=collector")
-            for message in (
-                {"type": "trade", **COMMON, "price": "1.50", "amount": "2", "side": "buy"},
-                {"op": "ping"},
-                {"type": "book", **COMMON, "asks": [["2", "1"]], "bids": [["1", "1"]]},
-                {"type": "ticker", **COMMON, "last": "1.50"},
-            ):
-                await one.socket.send(json.dumps(message))
-            await told(master, lambda health: health["stored"] == 3)
-        assert ask(data, "SELECT source, id, price_text, epoch_ms(timestamp) FROM trades") == [("legacy", "", "1.50", MILLIS)]
-        assert ask(data, "SELECT asks[1].price_text FROM books") == [("2",)]
-        assert ask(data, "SELECT last_text FROM tickers") == [("1.50",)]
-
-    async def test_a_frame_that_cannot_be_read_costs_itself(self, master: Address, data: Path) -> None:
-        async with stranger(master) as one:
-            await one.socket.send(f"key={KEY}&role=collector")
-            await one.socket.send("nonsense")
-            await one.socket.send(json.dumps({"type": "trade", **COMMON, "price": "1", "amount": "2", "side": "buy"}))
-            await told(master, lambda health: health["stored"] == 1)
-        assert (await master.health())["refused"] == {"legacy": 1}
-
-    async def test_beside_a_new_one(self, master: Address, data: Path) -> None:
-        async with stranger(master) as old, collector(master, STREAM) as new:
-            await old.socket.send(f"key={KEY}&role=collector")
-            await old.socket.send(json.dumps({"type": "trade", **COMMON, "price": "1", "amount": "2", "side": "sell"}))
-            await new.send(batch(1))
-            await new.acked(STREAM, 1)
-            await told(master, lambda health: health["stored"] == 2)
-        assert ask(data, "SELECT source, count(*) FROM trades GROUP BY 1 ORDER BY 1") == [("legacy", 1), ("live", 1)]
-
-    async def test_a_disk_that_refuses_costs_nothing_that_was_taken(
-        self, disk: Disk, master: Address, data: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Nobody will send it again: it waits here, and its sender is sent away until there is room."""
-        monkeypatch.setattr(ingest, "JOURNAL_RETRY", 0.1)
-        message = json.dumps({"type": "trade", **COMMON, "price": "1", "amount": "2", "side": "buy"})
-        async with stranger(master) as one:
-            await one.socket.send(f"key={KEY}&role=collector")
-            await one.socket.send(message)
-            await told(master, lambda health: health["stored"] == 1)
-            disk.is_full = True
-            await one.socket.send(message)
-            await told(master, lambda health: health["status"] == "failing")
-            await one.socket.send(message)
-            assert (await one.hear(Refused)).retry
-            assert await one.closed() == 1013
-        disk.is_full = False
-        await told(master, lambda health: health["status"] == "ok")
-        await told(master, lambda health: health["journal"]["pending"] == 0)
-        assert ask(data, "SELECT count(*) FROM trades") == [(2,)]
-
-    async def test_what_waits_for_company_at_the_end_is_stored(self, data: Path) -> None:
-        data.mkdir()
-        inside = Ingest(door(data), Receiver(), data / "dead-letters")
-        kept = Journal(data, recover(data), inside.committed, lambda _: None, roll_bytes=1 << 20, roll_seconds=3600)
-        committing = asyncio.create_task(inside.run(kept))
-        await asyncio.sleep(0)
-        inside.record([trade(1)])
-        await inside.close()
-        kept.stop()
-        await committing
-        kept.close()
-        assert inside.stored == 1
-
-    async def test_stored_also_if_the_master_ends_at_once(self, data: Path) -> None:
-        async with running(data) as found, stranger(found) as one:
-            await one.socket.send(f"key={KEY}&role=collector")
-            await one.socket.send(json.dumps({"type": "trade", **COMMON, "price": "1", "amount": "2", "side": "buy"}))
-            await told(found, lambda health: health["exchanges"])
-        assert ask(data, "SELECT count(*) FROM trades") == [(1,)]

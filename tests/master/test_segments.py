@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from master.protocol import HEADER_SIZE, Batch, pack
 from master.segments import HEAD_STREAM, Damage, SegmentWriter, cut_torn_tail, path_of, scan, segments_in
 from tests.disk import room_for
-from tests.master.making import STREAM, batch, streams, trade, write_segment
+from tests.master.making import OTHER, STREAM, batch, streams, trade, write_segment
 
-OTHER = bytes(range(101, 117))
 MARKS = {STREAM: 4, OTHER: 7}
 BATCHES = [batch(5), batch(8, stream=OTHER), batch(6, trade(61), trade(62)), batch(7)]
 HEAD = pack(HEAD_STREAM, 3, 0, b'{"streams":{"%s":4,"%s":7}}' % (STREAM.hex().encode(), OTHER.hex().encode())).data

@@ -36,11 +36,6 @@ from tests.master.running import (
 from tests.waiting import PATIENCE, until, until_now
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 async def start(data: Path, **server: object) -> None:
     """Start a master that is expected not to come up."""
     async with asyncio.timeout(PATIENCE):

@@ -72,11 +72,6 @@ def pair(ours: Authority) -> tuple[Path, Path]:
     return ours.certify("first")
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def files(pair: tuple[Path, Path]) -> dict[str, Any]:
     return {"tls_cert": str(pair[0]), "tls_key": str(pair[1])}
 

@@ -2,7 +2,7 @@
 
 import { Poll, query } from "./api.js";
 import { byId, element, matcher, Panel, write } from "./dom.js";
-import { bps, number, percent, price, seconds } from "./format.js";
+import { bps, number, padded, percent, price, seconds } from "./format.js";
 import { selection } from "./selection.js";
 import { Table } from "./table.js";
 
@@ -16,7 +16,7 @@ const FEEDS = [
 ];
 const SOURCES = [
   { title: "Source", text: (row) => `${row.exchange} ${row.symbol}` },
-  { title: "Said", text: (row) => row.raw ?? "–", kind: "number" },
+  { title: "Said", text: (row) => (row.raw === null ? "–" : padded(row.raw)), kind: "number" },
   { title: "Age", text: (row) => seconds(row.age), kind: "number" },
   { title: "Weight", text: (row) => percent(row.weight), kind: "number", share: (row) => row.weight },
   { title: "Off by bps", text: (row) => bps(row.deviation_bps, true), kind: "number" },
@@ -93,7 +93,7 @@ class Detail {
 
   show(answer) {
     const converted = answer.conversions.map(
-      ({ from, to, price: at, sources, age }) => `${from} as ${price(at)} ${to} (${sources} sources, ${seconds(age)} old)`,
+      ({ from, to, price: at, sources, age }) => `${from} as ${price(at)} ${to} (${sources} ${sources === 1 ? "source" : "sources"}, ${seconds(age)} old)`,
     );
     const method = answer.price === null ? `No price: ${answer.reason}` : `By ${answer.method.replaceAll("_", " ")}`;
     this.say([method, ...converted].join("; "));

@@ -2,7 +2,7 @@
 
 import { Poll, query } from "./api.js";
 import { byId, mark, Panel, write } from "./dom.js";
-import { decimals, moment } from "./format.js";
+import { decimals, moment, padded } from "./format.js";
 import { selection } from "./selection.js";
 import { colour, painted } from "./theme.js";
 
@@ -47,6 +47,7 @@ function question(known) {
 class Chart {
   #candles = new Map();
   #last = null;
+  #precision = 0;
 
   constructor(node) {
     this.node = node;
@@ -65,7 +66,7 @@ class Chart {
     const isNew = this.#candles.size === 0;
     this.#candles = new Map(rows.map((row) => [row.start / 1e6, row]));
     this.#last = rows.at(-1) ?? null;
-    const precision = Math.max(0, ...rows.slice(-50).map((row) => decimals(row.close)));
+    const precision = (this.#precision = Math.max(0, ...rows.slice(-50).map((row) => decimals(row.close))));
     this.series.applyOptions({ priceFormat: { type: "price", precision, minMove: 10 ** -precision } });
     this.series.setData(
       rows.map(({ start, open, high, low, close }) => ({ time: start / 1e6, open: +open, high: +high, low: +low, close: +close })),
@@ -78,7 +79,7 @@ class Chart {
   /** As many candles as are readable, the newest at the right. */
   #fit(count) {
     const readable = Math.floor(this.node.clientWidth / 7);
-    this.chart.timeScale().setVisibleLogicalRange({ from: count - readable, to: count + 1 });
+    this.chart.timeScale().setVisibleLogicalRange({ from: count - readable, to: count + 2 });
     this.chart.applyOptions({ timeScale: { secondsVisible: selection.get("interval") === "1s" } });
   }
 
@@ -104,8 +105,9 @@ class Chart {
   }
 
   #tell(candle) {
+    const price = (name) => `${name[0].toUpperCase()} ${padded(candle[name], Math.max(this.#precision, decimals(candle[name])))}`;
     const text = candle
-      ? `${moment(candle.start)}  O ${candle.open}  H ${candle.high}  L ${candle.low}  C ${candle.close}  V ${candle.volume}`
+      ? `${moment(candle.start)}  ${["open", "high", "low", "close"].map(price).join("  ")}  V ${padded(candle.volume)}`
       : "";
     write(this.legend, text);
     mark(this.legend, "state", candle && (+candle.close < +candle.open ? "down" : "up"));

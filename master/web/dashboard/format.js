@@ -10,7 +10,7 @@ const some = (show) => (value) => (value === null || value === undefined ? NONE 
 export const number = (value, digits = 0) => some((given) => formats[digits].format(given))(value);
 
 /** Events a second: whole ones once there are many. */
-export const rate = some((value) => number(value, value && value < 10 ? 1 : 0));
+export const rate = some((value) => number(value, value && value < 9.95 ? 1 : 0));
 
 /** A price that was computed, to seven significant digits. */
 export const price = some((value) => {
@@ -24,11 +24,11 @@ export const bps = (value, signed = false) => some((given) => (signed && given >
 /** A share from 0 to 1. Less than all is never shown as 100 %. */
 export const percent = some((value) => `${value < 1 ? number(Math.floor(value * 10_000) / 100, 2) : "100"} %`);
 
-export const milliseconds = some((value) => (value < 1000 ? `${number(value, value && value < 10 ? 1 : 0)} ms` : seconds(value / 1000)));
+export const milliseconds = some((value) => (value < 1000 ? `${number(value, value && value < 9.95 ? 1 : 0)} ms` : seconds(value / 1000)));
 
 /** A time span in its largest sensible unit. */
 export const seconds = some((value) => {
-  if (value < 60) return `${number(value, value < 10 ? 1 : 0)} s`;
+  if (value < 60) return `${number(value, value < 9.95 ? 1 : 0)} s`;
   if (value < 3600) return `${number(Math.floor(value / 60))} min`;
   if (value < 172_800) return `${number(Math.floor(value / 3600))} h`;
   return `${number(Math.floor(value / 86_400))} d`;
@@ -41,5 +41,11 @@ export const clock = some((micros) => date(micros).toISOString().slice(11, 19));
 export const moment = some((micros) => date(micros).toISOString().slice(5, 19).replace("T", " "));
 export const hour = some((micros) => date(micros).toISOString().slice(5, 16).replace("T", " "));
 
-/** Decimals of a number's text. */
-export const decimals = (text) => (text.split(".")[1] ?? "").length;
+/** Decimals of a number's text, without the zeros at its end that some venues fill it up with. */
+export const decimals = (text) => (text.split(".")[1] ?? "").replace(/0+$/, "").length;
+
+/** A number's own text, with this many decimals: no fewer than `decimals` says of it, so that nothing is rounded. */
+export const padded = (text, digits = decimals(text)) => {
+  const [whole, part = ""] = text.split(".");
+  return digits ? `${whole}.${part.slice(0, digits).padEnd(digits, "0")}` : whole;
+};

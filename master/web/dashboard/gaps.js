@@ -25,7 +25,7 @@ const GAPS = [
   { title: "Channel", text: (row) => row.channel, minor: true },
   { title: "Reason", text: (row) => row.reason.replaceAll("_", " "), kind: "reason" },
   { title: "Lasted", text: lasted, kind: "number" },
-  { title: "Numbers", text: numbers, kind: "number reason", minor: true },
+  { title: "Numbers", text: numbers, kind: "number", minor: true },
 ];
 
 export function completeness(master) {
@@ -96,5 +96,5 @@ function lasted({ since, until, reason }) {
 
 function numbers({ first_missing: first, last_missing: last }) {
   if (!first && !last) return "–";
-  return first === last ? first : `${first ?? "?"} to ${last ?? "?"}`;
+  return first === last ? first : `${first ?? "?"} – ${last ?? "?"}`;
 }

@@ -1,8 +1,9 @@
-// One order book as a ladder: asks above, bids below, the spread between them. Prices and amounts are the venue's own text.
+// One order book as a ladder: asks above, bids below, the spread between them. Prices and amounts are as exact as
+// the venue's own text; all of a column have the same decimals.
 
 import { Poll, query } from "./api.js";
 import { byId, element, mark, Panel, write } from "./dom.js";
-import { bps, decimals, number, seconds } from "./format.js";
+import { bps, decimals, number, padded, seconds } from "./format.js";
 import { selection } from "./selection.js";
 
 const DEPTH = 12; // levels of a side
@@ -19,8 +20,8 @@ export function ladder(master) {
   /** A book that is not known to be right is not shown. */
   const absent = (text) => {
     says(text, text);
-    asks.show([], 1);
-    bids.show([], 1);
+    asks.show([]);
+    bids.show([]);
     write(byId("spread"), "–");
   };
 
@@ -31,20 +32,27 @@ export function ladder(master) {
       selection.get("book") &&
       query("/v1/market/book", { exchange: selection.get("book"), symbol: selection.get("symbol"), depth: DEPTH }),
     show(book) {
+      if (!book.bids) {
+        absent(book.state);
+        panel.current();
+        panel.say("Something of this book was missed. It is back when it is whole again.");
+        return;
+      }
       const most = Math.max(...[book.asks, book.bids].map(total));
-      asks.show(book.asks, most);
-      bids.show(book.bids, most);
+      const [price, amount] = [0, 1].map((column) => Math.max(0, ...[...book.asks, ...book.bids].map((level) => decimals(level[column]))));
+      asks.show(book.asks, most, price, amount);
+      bids.show(book.bids, most, price, amount);
       write(byId("spread"), spread(book));
       says(`${book.state}, ${seconds(book.age)} old`, book.state);
       panel.current();
     },
     failed(error) {
-      absent(error.status === 409 ? "recovering" : "absent");
+      absent("absent");
       panel.say(error.message);
     },
   });
   selection.on(["symbol", "book"], () => {
-    absent("asking");
+    absent(selection.get("book") ? "asking" : "absent");
     poll.again();
   });
   return poll;
@@ -70,14 +78,15 @@ class Side {
     if (body.id === "asks") this.rows.reverse();
   }
 
-  show(levels, most) {
-    const digits = Math.max(0, ...levels.slice(0, DEPTH).map(([, amount]) => decimals(amount)));
+  /** `price` and `amount`: the decimals of each. */
+  show(levels, most, price, amount) {
     let sum = 0;
     this.rows.forEach((row, index) => {
-      const [price = "", amount = ""] = levels[index] ?? [];
-      sum += Number(amount);
-      [price, amount, price && number(sum, Math.min(digits, 12))].forEach((text, cell) => write(row.children[cell], text));
-      row.style.setProperty("--share", price ? sum / most : 0);
+      const level = levels[index];
+      sum += Number(level?.[1] ?? 0);
+      const texts = level ? [padded(level[0], price), padded(level[1], amount), number(sum, Math.min(amount, 12))] : ["", "", ""];
+      texts.forEach((text, cell) => write(row.children[cell], text));
+      row.style.setProperty("--share", level ? sum / most : 0);
     });
   }
 }

@@ -4,31 +4,32 @@ import { Poll } from "./api.js";
 import { byId, fill, Panel } from "./dom.js";
 import { selection } from "./selection.js";
 
+const NONE = { exchanges: [], books: [] };
+
 export function markets(master) {
   const panel = new Panel("market");
   const [symbol, exchange, book] = ["symbol", "exchange", "book"].map(byId);
-  let sources = [];
+  let known = new Map();
+  const options = (names) => names.toSorted().map((name) => [name, name]);
   const show = () => {
-    const of = sources.filter((source) => source.symbol === selection.get("symbol"));
-    const symbols = [...new Set(sources.map((source) => source.symbol))].sort();
-    fill(symbol, symbols.map((name) => [name, name]), selection.get("symbol"));
-    const names = of.map((source) => source.exchange).sort();
-    fill(exchange, [["", "all exchanges"], ...names.map((name) => [name, name])], selection.get("exchange"));
-    fill(book, names.map((name) => [name, name]), selection.get("book"));
+    const { exchanges, books } = known.get(selection.get("symbol")) ?? NONE;
+    fill(symbol, options([...known.keys()]), selection.get("symbol"));
+    fill(exchange, [["", "all exchanges"], ...options(exchanges)], selection.get("exchange"));
+    fill(book, options(books), selection.get("book"));
   };
   for (const [name, select] of Object.entries({ symbol, exchange, book })) {
-    select.addEventListener("change", () => selection.set({ [name]: select.value, ...(name === "symbol" && chosen(sources, select.value)) }));
+    select.addEventListener("change", () => selection.set({ [name]: select.value, ...(name === "symbol" && chosen(known.get(select.value))) }));
   }
   selection.bind(byId("interval"), "interval");
   selection.on(["symbol", "exchange", "book"], show);
 
   return new Poll(master, {
     every: 15,
-    path: () => "/v1/market",
+    path: () => "/v1/symbols",
     show(answer) {
-      sources = answer.sources;
-      const wanted = selection.get("symbol") || busiest(sources);
-      if (wanted && !selection.get("book")) selection.set({ symbol: wanted, book: chosen(sources, wanted).book });
+      known = new Map(answer.symbols.map((each) => [each.symbol, each]));
+      const wanted = selection.get("symbol") || busiest(answer.symbols);
+      if (wanted && !selection.get("book")) selection.set({ symbol: wanted, book: chosen(known.get(wanted)).book });
       show();
       panel.current();
     },
@@ -36,15 +37,13 @@ export function markets(master) {
   });
 }
 
-/** Of a symbol that was chosen: the first exchange whose book can be shown, and the chart of all. */
-function chosen(sources, symbol) {
-  const of = sources.filter((source) => source.symbol === symbol).sort((a, b) => a.exchange.localeCompare(b.exchange));
-  return { exchange: "", book: (of.find((source) => source.book) ?? of[0])?.exchange ?? "" };
+/** Of a symbol that was chosen: the first exchange that has a book, and the chart of all. */
+function chosen({ books } = NONE) {
+  return { exchange: "", book: books.toSorted()[0] ?? "" };
 }
 
 /** The symbol that most exchanges tell of. */
-function busiest(sources) {
-  const counts = new Map();
-  for (const { symbol } of sources) counts.set(symbol, (counts.get(symbol) ?? 0) + 1);
-  return [...counts].sort(([a, m], [b, n]) => n - m || a.localeCompare(b))[0]?.[0];
+function busiest(symbols) {
+  const rank = (a, b) => b.exchanges.length - a.exchanges.length || a.symbol.localeCompare(b.symbol);
+  return symbols.toSorted(rank)[0]?.symbol;
 }

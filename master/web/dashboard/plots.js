@@ -7,6 +7,7 @@ import { selection } from "./selection.js";
 import { colour, painted } from "./theme.js";
 
 const HEIGHT = 132;
+const SECONDS = 600; // that are shown, also while the master is younger
 const minute = (second) => new Date(second * 1000).toISOString().slice(11, 16);
 
 export function plots(master) {
@@ -59,7 +60,7 @@ class Plot {
       ...this.#size(),
       legend: { show: false },
       cursor: { sync: { key: "plots" }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { y: { range: (_, low, high) => [0, (high || 1) * 1.1] } },
+      scales: { x: { range: (_, __, last) => [last - SECONDS, last] }, y: { range: (_, low, high) => [0, (high || 1) * 1.1] } },
       axes: [
         { ...axis, size: 24, space: 56, values: (_, splits) => splits.map(minute) },
         { ...axis, size: 52, space: 28, values: (_, splits) => splits.map((value) => this.format(value)) },

@@ -12,7 +12,7 @@ const COLUMNS = [
   { title: "Events/s", text: (row) => rate(row.events_per_second), kind: "number" },
   { title: "Trades/s", text: (row) => rate(row.trades_per_second), kind: "number", minor: true },
   { title: "Lag", text: (row) => milliseconds(row.lag_ms), kind: "number" },
-  { title: "Age", text: (row) => seconds(row.age), kind: "number" },
+  { title: "Age", text: (row) => seconds(row.age), kind: "number", minor: true },
   { title: "Markets", text: (row) => number(row.symbols), kind: "number", minor: true },
   { title: "Books", text: (row) => number(row.books), kind: "number", minor: true },
   {

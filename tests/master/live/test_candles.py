@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 
 import pytest
 from hypothesis import given
@@ -33,9 +33,10 @@ def by_hand(interval: str, trades: Iterable[tuple[int, Trade]], exchange: str) -
     for start, content in buckets.items():
         of_bucket = [each for _, _, each in sorted(content, key=lambda row: row[:2])]
         prices = [(Decimal(each.price), each.price) for each in of_bucket]
-        volume = sum((Decimal(each.amount) for each in of_bucket), Decimal())
+        with localcontext(prec=100):
+            volume = sum((Decimal(each.amount) for each in of_bucket), Decimal())
         ends = of_bucket[0].price, max(prices)[1], min(prices)[1], of_bucket[-1].price
-        found[start] = (*ends, f"{volume.normalize():f}", str(len(of_bucket)))
+        found[start] = (*ends, f"{volume.normalize(Context(prec=100)):f}", str(len(of_bucket)))
     return found
 
 
@@ -50,7 +51,7 @@ arrivals = st.lists(
         ages,
         st.sampled_from(EXCHANGES),
         st.sampled_from(["100", "100.0", "99.5", "100.25", "101"]),
-        st.sampled_from(["1", "0.10", "0.00000001", "123456789012345678.5"]),
+        st.sampled_from(["1", "0.10", "0.00000001", "123456789012345678.5", "0.000000000000000001"]),
     ),
     max_size=40,
 )

@@ -58,6 +58,14 @@ class TestTrades:
         assert source.trade == trade(3, NOON + 2)
         assert [time for time, _, _ in source.window] == [NOON, NOON + 1, NOON + 2]
 
+    @pytest.mark.parametrize(
+        ("timestamp", "expected"),
+        [(NOON - 900, NOON - 900), (None, NOON), (NOON + 5 * SECOND, NOON + 5 * SECOND), (NOON + 5 * SECOND + 1, NOON)],
+        ids=["the venue's", "none", "a clock that is a little ahead", "of the future"],
+    )
+    def test_the_time_of_a_trade(self, timestamp: int | None, expected: int) -> None:
+        assert source_of(Trade("kraken", "BTC/USD", timestamp, NOON, "1", "1", "1", "buy")).traded == expected
+
     def test_window_and_volumes(self) -> None:
         market = market_of(trade(1, NOON), trade(2, NOON + 400 * SECOND), trade(3, NOON + 101 * SECOND, price="50"))
         source = market.source("kraken", "BTC/USD")

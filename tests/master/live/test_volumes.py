@@ -2,12 +2,10 @@
 
 from math import isclose
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.events import Trade
-from master.live.volumes import Ring, Volumes, time_of
+from master.live.volumes import Ring, Volumes
 from tests.master.making import NOON
 
 SECOND = 1_000_000
@@ -84,12 +82,3 @@ def test_markets_are_apart() -> None:
     volumes.ring("kraken", "BTC/USD").add(NOON, 2.0)
     assert volumes.window("kraken", "BTC/USD", NOON, 60) == 7.0
     assert volumes.window("kraken", "BTC/EUR", NOON, 60) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("timestamp", "expected"),
-    [(NOON - 900, NOON - 900), (None, NOON), (NOON + 5 * SECOND, NOON + 5 * SECOND), (NOON + 5 * SECOND + 1, NOON)],
-    ids=["the venue's", "none", "a clock that is a little ahead", "of the future"],
-)
-def test_the_time_of_a_trade(timestamp: int | None, expected: int) -> None:
-    assert time_of(Trade("kraken", "BTC/USD", timestamp, NOON, "1", "1", "1", "buy")) == expected

@@ -1,7 +1,9 @@
 """The window of recent trades, against the plainest thing that could be meant by it."""
 
+from math import fsum
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +81,50 @@ def test_it_may_change_while_somebody_looks() -> None:
     looking = iter(kept)
     kept.add(2, 2.0, 2.0)
     assert list(looking) == [(1, 1.0, 1.0)]
+
+
+SECOND = 1_000_000
+steps = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 300_000, 700_000, SECOND, 7 * SECOND]),  # since the one before
+        st.sampled_from([0, 0, 0, 1, 400_000, 3 * SECOND, 30 * SECOND]),  # how late it is
+        st.floats(1e-3, 1e5),
+        st.floats(1e-6, 1e4),
+    ),
+    min_size=15,
+    max_size=50,
+)
+
+
+def directly(trades: list[tuple[int, float, float]], since: int, now: int) -> tuple[float, float, float]:
+    """Value and volume of those since then, and the mean of the price over that time: by what these words mean."""
+    young = [each for each in trades if each[0] >= since]
+    value, volume = fsum(price * amount for _, price, amount in young), fsum(amount for _, _, amount in young)
+    area = held = 0.0
+    begin = start = now
+    for time, price, _ in trades:
+        until = min(max(time, since), now)
+        if held:
+            area += held * (until - start)
+        else:
+            begin = until
+        start, held = until, price
+    area += held * (now - start)
+    return value, volume, area / (now - begin) if begin < now else held
+
+
+@given(
+    steps, st.sampled_from([1, 4_500_000, 12 * SECOND]), st.sampled_from([-SECOND, 0, 300_000]), st.sampled_from([12, 50_000])
+)
+def test_what_it_adds_up_to(steps: list[tuple[int, int, float, float]], span: int, ahead: int, most: int) -> None:
+    """Whoever looked before, whatever came late since, and whatever was let go."""
+    clock = 1000 * SECOND
+    with patch.object(window, "_MOST_BYTES", most * 24):
+        kept = TradeWindow(20 * SECOND)
+        for step, late, price, amount in steps:
+            clock += step
+            kept.add(clock - late, price, amount)
+            now = clock + ahead
+            value, volume, mean = directly(list(kept), now - span, now)
+            assert kept.traded(now - span) == pytest.approx((value, volume), rel=1e-12)
+            assert kept.mean_price(now - span, now) == pytest.approx(mean, rel=1e-12)

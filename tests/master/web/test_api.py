@@ -62,6 +62,19 @@ class TestMarket:
             assert (await answer(client, "/v1/market", symbol="none"))["sources"] == []
         assert (kraken["trade"]["price"], kraken["best"]["bid"], kraken["book"]["levels"]) == ("100.50", "99", 3)
 
+    async def test_which_markets_there_are(self, at: House) -> None:
+        then = told(at)
+        at.rooms.market.take([Book("okx", "BTC/USD", None, then, [("99", "1")], [("101", "3")], 1)], 9)
+        at.rooms.market.take([Gap("okx", "BTC/USD", None, then, "orderbooks", "checksum")], 10)
+        async with serving(at) as client:
+            btc, eth = (await answer(client, "/v1/symbols"))["symbols"]
+        assert btc == {
+            "symbol": "BTC/USD",
+            "exchanges": ["kraken", "coinbase", "bitstamp", "okx"],
+            "books": ["kraken", "okx"],  # also one that is recovering
+        }
+        assert eth == {"symbol": "ETH/USDT", "exchanges": ["okx"], "books": []}
+
     async def test_a_book(self, at: House) -> None:
         told(at)
         async with serving(at) as client:
@@ -78,7 +91,8 @@ class TestMarket:
                 in (await refusal(client, 404, "/v1/market/book", exchange="okx", symbol="ETH/USDT"))["change"]
             )
             at.rooms.market.take([Gap("kraken", "BTC/USD", None, then, "orderbooks", "checksum")], 10)
-            assert "recovering" in (await refusal(client, 409, "/v1/market/book", **known))["detail"]
+            absent = await answer(client, "/v1/market/book", **known)
+            assert (absent["state"], absent["bids"], absent["asks"]) == ("recovering", None, None)
             assert "1 to 1000" in (await refusal(client, 400, "/v1/market/book", **known, depth=1001))["change"]
 
 
@@ -297,6 +311,8 @@ async def test_in_a_master_that_runs(tmp_path: Path) -> None:
             (hour,) = (await answer(client, "/v1/completeness", since="2025-01-01"))["rows"]
             assert (hour["exchange"], hour["channel"], hour["events"]) == ("kraken", "trades", 1)
             assert "10000" in (await refusal(client, 400, "/v1/trades", limit=10_001))["change"]
+            wrong = await refusal(client, 400, "/v1/completeness", since="2025-02-01", until="2025-01-01")
+            assert (wrong["detail"], wrong["change"]) == ("until is not as it can be", "until: not before where it begins")
 
 
 async def test_with_a_certificate_it_is_https(tmp_path: Path) -> None:

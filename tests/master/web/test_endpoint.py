@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
+from master.history.questions import moment
 from master.web.endpoint import Time, read
 from master.web.http import ApiError
 
@@ -71,13 +72,13 @@ def test_every_mistake_is_named(given: list[tuple[str, str]], detail: str, chang
     ],
 )
 def test_a_time(text: str, micros: int) -> None:
-    assert Time.of(text) == micros
+    assert moment(text) == micros
 
 
 @pytest.mark.parametrize("text", ["253402300800000000", "9" * 5000, "-1", "1.5", "1e9", "2025-02-30", "12:00", "٣"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 (whatever it says, `read` says it better)
-        Time.of(text)
+        moment(text)
 
 
 @given(st.text(max_size=30))

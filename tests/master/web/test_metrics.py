@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct, field
 from prometheus_client.parser import text_string_to_metric_families
 
-from adapters.events import Event, Ticker
+from adapters.events import Event, Gap, Ticker
 from master.ingest import Ingest, Tally
 from master.journal import Journal, recover
 from master.protocol import Receiver
@@ -31,6 +31,7 @@ def samples(exposition: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], fl
 async def test_over_http(tmp_path: Path) -> None:
     now = time_ns() // 1000
     events: list[Event] = [trade(1, received=now), trade(2, received=now), Ticker("okx", "BTC/USDT", None, now - 5_000_000)]
+    events.append(Gap("okx", "BTC/USDT", None, now - 5_000_000, "trades", "disconnected", None, None, now - 9_000_000, now))
     async with running(tmp_path / "data") as master, collector(master, STREAM) as one:
         await one.send(batch(1, *events))
         await one.acked(STREAM, 1)
@@ -38,13 +39,16 @@ async def test_over_http(tmp_path: Path) -> None:
         found = samples(await master.metrics())
     assert health["status"] == "ok"
     assert health["trouble"] is None
-    assert (health["stored"], health["connections"], health["collectors"]) == (3, 1, ["host-0"])
+    assert (health["stored"], health["connections"], health["collectors"]) == (4, 1, ["host-0"])
     assert (health["exchanges"]["kraken"]["trade"], health["exchanges"]["okx"]["ticker"]) == (2, 1)
     assert 0 <= health["exchanges"]["kraken"]["age"] < 5 <= health["exchanges"]["okx"]["age"]
     assert health["journal"]["pending"] == 0
     assert found["master_up", ()] == 1
     assert found["master_connections", ()] == 1
-    assert found["master_stored_events_total", ()] == 3
+    assert found["master_stored_events_total", ()] == 4
+    assert found["master_gaps_total", (("exchange", "okx"), ("reason", "disconnected"))] == 1
+    assert found["master_journal_segments", ()] == 1
+    assert 0 < found["master_disk_free_bytes", ()] < found["master_disk_bytes", ()]
     assert found["master_events_total", (("exchange", "kraken"), ("type", "trade"))] == 2
     assert found["master_last_received_seconds", (("exchange", "kraken"),)] == pytest.approx(now / 1e6)
     assert found["master_journal_bytes", ()] == health["journal"]["bytes"] > 0
