@@ -197,24 +197,26 @@ async def _collect(settings: "Settings", options: argparse.Namespace, stop: asyn
     from collector.metrics import Picture, application  # noqa: PLC0415
     from collector.reload import Reload  # noqa: PLC0415
     from collector.settings import load  # noqa: PLC0415
-    from collector.spool import SpoolError, planned  # noqa: PLC0415
+    from collector.spool import SpoolError, SpoolPlan, planned  # noqa: PLC0415
     from collector.supervisor import Supervisor  # noqa: PLC0415
     from collector.worker import Assignment  # noqa: PLC0415
     from master.log import logger  # noqa: PLC0415
     from master.settings import ConfigError  # noqa: PLC0415
 
     log = logger("collector")
-    master = settings.master
-    record_to = settings.server.data / "raw" if settings.debug.raw else None
-    to_master = (master.url, master.key.get_secret_value(), master.connections, master.ca)
-    common = (*to_master, options.simulator, settings.debug.log, record_to)
+
+    def assignment(to: "WorkerPlan", of: "Settings", spool: SpoolPlan | None) -> Assignment:
+        key, record_to = of.master.key.get_secret_value(), of.server.data / "raw" if of.debug.raw else None
+        to_master = (of.master.url, key, of.master.connections, of.master.ca)
+        return Assignment(to, *to_master, options.simulator, of.debug.log, record_to, spool)
+
     workers, spool = _plan(settings), settings.spool
     folder = spool.folder or settings.server.data / "spool"
     try:
         spools = planned(folder, [each.name for each in workers], spool.max_mb << 20, spool.fsync_ms / 1000)
     except SpoolError as error:
         raise ConfigError(f"spool.folder: {error}") from error
-    supervisor = Supervisor([Assignment(each, *common, spools.get(each.name)) for each in workers])
+    supervisor = Supervisor([assignment(each, settings, spools.get(each.name)) for each in workers])
     picture = Picture(supervisor.workers, supervisor.past)
     runner = web.AppRunner(application(picture), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
@@ -231,10 +233,17 @@ async def _collect(settings: "Settings", options: argparse.Namespace, stop: asyn
         *(options.config, settings, lambda: load(options.config, options.exchange)),
         plan=lambda fresh: (supervisor.plans, _plan(fresh, supervisor.plans)),
         apply=supervisor.change,
+        roll=lambda fresh: supervisor.roll(assignment(workers[0], fresh, spools.get(workers[0].name))),
     )
-    hangup = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
-    reloading = asyncio.create_task(reload.run(hangup))
+    asked, renewed = asyncio.Event(), asyncio.Event()
+
+    def renew() -> None:
+        renewed.set()
+        asked.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, renew)
+    reloading = asyncio.create_task(reload.run(asked, renewed))
     try:
         await supervisor.run(stop)
     finally:

@@ -33,7 +33,7 @@ from collector.lines import Lines
 from collector.pace import Market, Paces
 from collector.recorder import Recorder
 from collector.rest import RestClient, Route
-from collector.sink import Sink
+from collector.sink import Put, Sink
 from master.log import logger
 
 log = logger("exchange")
@@ -120,8 +120,8 @@ class Exchange:
         self._route = route
         self._around = Surroundings(rest, connects, Breaker(), self._own_route(), random, Counts())
         self._sink = sink
-        self._put = sink.open(assigned.name, self._republish)
-        self._lines = {channel: Lines(self._put, sink.status) for channel in CHANNELS}
+        self.put = sink.open(assigned.name, self.republish)
+        self._lines = {channel: Lines(self.put, sink.status) for channel in CHANNELS}
         self._chunks: list[Chunk] = []
         self._running: dict[Chunk, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -260,7 +260,7 @@ class Exchange:
             recorder = None
             if self._record_to is not None:
                 recorder = Recorder(self._record_to / f"{self.name}-{pairs.channel}-{number}{next(files)}.ndjson")
-            return Feed(adapter, self._around, self._put, self._sink.status, recorder)
+            return Feed(adapter, self._around, self.put, self._sink.status, recorder)
 
         return make
 
@@ -270,8 +270,34 @@ class Exchange:
             for feed in each.feeds[:1]:
                 feed.do(feed.adapter.resumed(trades, monotonic()))
 
-    def _republish(self, symbol: str) -> None:
+    def republish(self, symbol: str) -> None:
+        """Put a whole book of this symbol."""
         self._lines["orderbooks"].republish(symbol)
+
+    # Taking over from another process -------------------------------------------------------------------------------
+
+    @property
+    def feeds(self) -> list[Feed]:
+        return [feed for lines in self._lines.values() for feed in lines.feeds]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that can be had is here, all books in step."""
+        books = (book.symbol for book in self._lines["orderbooks"].books if book.state is not BookState.SYNCED)
+        rejected = {each.symbol for each in self._lines["orderbooks"].subscriptions if each.state is State.REJECTED}
+        has_begun = bool(self._chunks) and all(any(feed.adapter.is_settled for feed in each.feeds) for each in self._chunks)
+        return has_begun and rejected.issuperset(books)
+
+    def put_to(self, put: Put) -> None:
+        """Another way out for all events."""
+        self.put = put
+        for lines in self._lines.values():
+            lines.put_to(put)
+
+    def introduce(self) -> None:
+        """Put every book whole, for readers who have none, or that of another process."""
+        for book in self._lines["orderbooks"].books:
+            self.republish(book.symbol)
 
     def state(self) -> ExchangeState:
         counts = self._around.counts

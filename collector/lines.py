@@ -70,6 +70,13 @@ class Lines:
             if isinstance(market.trades, NumberedTrades):
                 market.trades.joined(line, subscription.upcoming)
 
+    def put_to(self, put: Put) -> None:
+        """Another way out."""
+        before, self._put = self._put, put
+        for feed in self.feeds:
+            if feed.put is before:
+                feed.put = put
+
     def can_leave(self, feeds: Iterable[Feed]) -> bool:
         """Whether what these bring comes from others as well, of all that is still wanted of it."""
         leaving = [line for line in self._lines if line.feed in feeds]

@@ -130,7 +130,7 @@ class ExchangePlan(Struct, frozen=True):
         yield from cut(self.name, channel, tuple(rest), size)
 
 
-class WorkerPlan(Struct, frozen=True):
+class WorkerPlan(Struct, frozen=True, tag=True):
     name: str
     exchanges: tuple[ExchangePlan, ...]
 

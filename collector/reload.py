@@ -1,11 +1,12 @@
 """A configuration that changes while it runs: read anew when asked (SIGHUP) and when the file is another, checked whole, and
-applied as far as that can be done; what cannot is named.
+applied as far as that can be done; what cannot is named. SIGUSR2 puts new processes in the place of those that run as well.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -19,6 +20,8 @@ log = logger("reload")
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at the file; it counts when it is the same at two of them, so that nobody reads half of it."""
+RENEWED = ("master", "debug")
+"""Of these, those that new processes take up while the collector goes on."""
 OF_PROCESSES = ("master", "name", "shard", "workers", "spool", "monitor", "debug")
 """Settings that are made into processes, and are theirs until they end."""
 
@@ -88,16 +91,18 @@ class Reload:
         read: Callable[[], Settings],
         plan: Callable[[Settings], tuple[list[WorkerPlan], list[WorkerPlan]]],
         apply: Callable[[list[WorkerPlan]], None],
+        roll: Callable[[Settings], Coroutine[Any, Any, None]],
     ) -> None:
         self._file = file
         self._running = running
         self._read = read
         self._plan = plan
         self._apply = apply
+        self._roll = roll
         self._known = self._seen = self._content()
 
-    async def run(self, asked: asyncio.Event) -> None:
-        """Until cancelled; `asked` is set by whoever wants it at once."""
+    async def run(self, asked: asyncio.Event, renewed: asyncio.Event) -> None:
+        """Until cancelled; `asked` is set by whoever wants it at once, `renewed` as well by whoever wants new processes."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
@@ -107,7 +112,10 @@ class Reload:
             if asked.is_set() or (is_steady and content not in (None, self._known)):
                 asked.clear()
                 self._known = content
-                await self._reload()
+                is_renewed = renewed.is_set()
+                renewed.clear()
+                if await self._reload(is_renewed) and is_renewed:
+                    await self._roll(self._running)
 
     def _content(self) -> bytes | None:
         try:
@@ -115,13 +123,17 @@ class Reload:
         except OSError:  # an editor puts another in its place; whoever asks for it hears what is wrong
             return None
 
-    async def _reload(self) -> None:
+    async def _reload(self, is_renewed: bool) -> bool:
+        """Whether the configuration is right, and applied."""
         try:
             fresh = await asyncio.to_thread(self._read)
         except ConfigError as error:
             log.error("the configuration is wrong; what runs goes on", file=str(self._file), faults=error.lines)
-            return
-        settings, stale = applicable(self._running, fresh)
+            return False
+        running = self._running
+        if is_renewed:
+            running = running.model_copy(update={name: getattr(fresh, name) for name in RENEWED})
+        settings, stale = applicable(running, fresh)
         if stale:
             log.warning("these settings need a restart; the others are applied", settings=stale)
         before, after = self._plan(settings)
@@ -134,3 +146,4 @@ class Reload:
             **{"pairs_joined": len(found.joined), "pairs_left": len(found.left), "exchanges_begun": found.began},
             **{"exchanges_ended": found.ended, "exchanges_changed": found.changed},
         )
+        return True

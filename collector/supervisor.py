@@ -21,7 +21,23 @@ from msgspec.structs import replace
 
 from collector.limits import Backoff
 from collector.plan import WorkerPlan
-from collector.worker import DRAIN_WITHIN, FENCED, MAX_LINE, Assignment, Count, WorkerState, counts, decode_state, work
+from collector.successor import Told
+from collector.worker import (
+    DRAIN_WITHIN,
+    FENCED,
+    FINISH_WITHIN,
+    MAX_LINE,
+    Assignment,
+    Count,
+    Finish,
+    Order,
+    Prepare,
+    Release,
+    WorkerState,
+    counts,
+    decode_state,
+    work,
+)
 from master.log import logger
 
 log = logger("supervisor")
@@ -32,6 +48,10 @@ PULSE_WITHIN = 15.0
 LAST_WORD_WITHIN = 1.0
 FIRST_PAUSE = 0.1
 """Seconds within which a worker that ended is started again, the first time; doubled each time that it does not last."""
+SECOND = "b"
+"""Behind the name of a worker whose place was taken without a gap: both have a spool, and sessions with the master."""
+SETTLED_WITHIN = 120.0
+LOOK_EVERY = 0.1
 _PARENT_GONE = 70
 _PR_SET_PDEATHSIG = 1
 
@@ -87,6 +107,7 @@ class Worker:
         self.is_fenced = False
         self._assignment = assignment
         self._stop = asyncio.Event()
+        self._drains_for: float | None = None
         self._link: asyncio.StreamWriter | None = None
         self._heard = 0.0
         self._heard_at: int | None = None
@@ -103,11 +124,23 @@ class Worker:
         """From now on it collects this, also where its process is one that is yet to come."""
         if plan != self.plan:
             self._assignment = replace(self._assignment, plan=plan)
-            self._tell()
+            self.tell(plan)
 
-    def _tell(self) -> None:
+    def tell(self, order: Order) -> None:
+        """A process that is yet to come does not hear it."""
         if self._link is not None and not self._link.is_closing():
-            self._link.write(_encode(self.plan) + b"\n")
+            self._link.write(_encode(order) + b"\n")
+
+    def finish(self) -> None:
+        """Let it end for its successor, and wait for its acknowledgements as long as that takes."""
+        self._drains_for = FINISH_WITHIN
+        self._stop.set()
+        self.tell(Finish())
+
+    def release(self, told: list[Told]) -> None:
+        """The one whose place it takes has ended. A later process of it holds nothing."""
+        self._assignment = replace(self._assignment, is_successor=False)
+        self.tell(Release(told))
 
     @property
     def is_leaving(self) -> bool:
@@ -143,8 +176,8 @@ class Worker:
         self._heard = monotonic()
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE)
         self._link = writer
-        if self._assignment is not known:
-            self._tell()
+        if self.plan is not known.plan:
+            self.tell(self.plan)
         listening = asyncio.create_task(self._listen(reader))
         minding = asyncio.create_task(self._mind(process))
         try:
@@ -178,8 +211,9 @@ class Worker:
                 process.kill()
                 return
             await _either(self._stop.wait(), asyncio.sleep(1.0))
-        process.terminate()
-        await asyncio.sleep(DRAIN_WITHIN + 5.0)
+        if self._drains_for is None:
+            process.terminate()
+        await asyncio.sleep((self._drains_for or DRAIN_WITHIN) + 5.0)
         log.error("worker does not end; killing it", worker=self.name, pid=process.pid)
         process.kill()
 
@@ -234,13 +268,44 @@ class Supervisor:
         for plan in wanted.values():
             self._begin(plan)
 
-    def _begin(self, plan: WorkerPlan) -> None:
+    def _begin(self, plan: WorkerPlan, *, is_successor: bool = False) -> Worker:
         spool = self._common.spool
         own = replace(spool, adopts=()) if spool is not None else None
-        worker = Worker(replace(self._common, plan=plan, spool=own))
+        worker = Worker(replace(self._common, plan=plan, spool=own, is_successor=is_successor))
         self.workers.append(worker)
         if self._tasks is not None and not self._stop.is_set():
             self._tasks.create_task(self._keep(worker))
+        return worker
+
+    async def roll(self, common: Assignment) -> None:
+        """Let new processes, which are told what `common` says, take the place of those that run, one after the other."""
+        self._common = common
+        for worker in [each for each in self.workers if not each.is_leaving]:
+            if not await self._succeed(worker):
+                return
+
+    async def _succeed(self, old: Worker) -> bool:
+        """A new process beside an old one, until it hears everything: then the old one ends, and it goes on."""
+        name = old.name.removesuffix(SECOND) if old.name.endswith(SECOND) else old.name + SECOND
+        new = self._begin(replace(old.plan, name=name), is_successor=True)
+        old.tell(Prepare())
+        process, deadline = old.state and old.state.pid, monotonic() + SETTLED_WITHIN
+        while not (new.state and new.state.is_settled and old.state and old.state.pid == process):
+            is_other = old.state is None or old.state.pid != process
+            if self._stop.is_set() or old.is_leaving or is_other or monotonic() > deadline:
+                log.error("the successor does not hear everything in time; what runs goes on", worker=old.name)
+                new.stop()
+                return False
+            await _either(self._stop.wait(), asyncio.sleep(LOOK_EVERY))
+        old.finish()
+        while old in self.workers and (old.state is None or old.state.told is None):
+            await asyncio.sleep(LOOK_EVERY)
+        told = old.state.told if old.state is not None else None
+        if told is None:
+            log.error("a worker ended without a last word to its successor", worker=old.name)
+        new.release(told or [])
+        log.info("worker replaced", worker=old.name, by=new.name)
+        return True
 
     async def _keep(self, worker: Worker) -> None:
         """Until it has ended: because all do, because it has nothing to do any more, or because another took its place."""

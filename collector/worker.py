@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from logging import DEBUG, INFO
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time_ns
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +27,7 @@ from collector.outbox import IN_MEMORY
 from collector.plan import ExchangePlan, WorkerPlan
 from collector.sink import Sink
 from collector.spool import Spool, SpoolError, SpoolPlan, SpoolTakenError
+from collector.successor import FILTERED_FOR, Holding, Notes, Sieve, Told
 from master.log import configure, logger
 
 log = logger("worker")
@@ -36,6 +37,10 @@ _NOTHING: Mapping[str, Resume] = MappingProxyType({})
 DRAIN_WITHIN = 10.0
 MASTER_WITHIN = 2.0
 """Seconds that a new worker waits for the master's word on what is stored already; later it goes without."""
+FINISH_WITHIN = 60.0
+"""The same as DRAIN_WITHIN where a successor goes on meanwhile."""
+HEARD_WITHIN = 5
+"""Seconds for which a connection that is to end is waited for, that what it was sent has come."""
 TAKEN_AGAIN = 0.2
 """Seconds between looks at a spool that another process has."""
 MAX_LINE = 16 << 20
@@ -57,10 +62,29 @@ class Assignment(Struct, frozen=True):
     record_to: Path | None = None
     spool: SpoolPlan | None = None
     missing_since: int | None = None
+    is_successor: bool = False
+
+
+class Prepare(Struct, frozen=True, tag=True):
+    """A successor begins: what is told is to be noted."""
+
+
+class Finish(Struct, frozen=True, tag=True):
+    """The successor hears everything: end, and tell what was told."""
+
+
+class Release(Struct, frozen=True, tag=True):
+    """The other one has ended, and told this."""
+
+    told: list[Told]
+
+
+Order = WorkerPlan | Prepare | Finish | Release
 
 
 class WorkerState(Struct):
-    """What a worker tells its supervisor twice a second. Counts are since its start. `ended`: exchanges of an earlier plan."""
+    """What a worker tells its supervisor twice a second. Counts are since its start. `ended`: exchanges of an earlier plan;
+    `told`: by one that went, what it told beside its successor."""
 
     name: str
     pid: int
@@ -72,6 +96,8 @@ class WorkerState(Struct):
     losses: dict[str, int] = {}
     spool_trouble: str | None = None
     ended: list[ExchangeState] = []
+    is_settled: bool = False
+    told: list[Told] | None = None
     room: int = IN_MEMORY
     """Bytes that may wait: of the spool, or of memory where there is none or its disk refuses."""
 
@@ -95,7 +121,7 @@ def counts(state: WorkerState) -> Counter[Count]:
 
 
 decode_state: msgspec.json.Decoder[WorkerState] = msgspec.json.Decoder(WorkerState)
-_decode_plan: msgspec.json.Decoder[WorkerPlan] = msgspec.json.Decoder(WorkerPlan)
+_decode_order: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 _encode = msgspec.json.Encoder().encode
 
 Part = tuple[str, int]
@@ -163,19 +189,73 @@ async def running(
                 exchanges.cancel()
 
 
+class Post:
+    """Does what the supervisor says, for the exchanges of this process. `told`: once it is to end for a successor."""
+
+    def __init__(self, exchanges: Exchanges, sink: Sink, holding: Holding | None, stop: asyncio.Event) -> None:
+        self._exchanges = exchanges
+        self._sink = sink
+        self._holding = holding
+        self._stop = stop
+        self._notes: list[Notes] = []
+        self._finish_at: int | None = None
+
+    def obey(self, order: Order) -> None:
+        match order:
+            case WorkerPlan():
+                self._exchanges.change(order.exchanges)
+            case Prepare():
+                for exchange in self._exchanges:
+                    notes = Notes(exchange.name, exchange.put)
+                    self._notes.append(notes)
+                    exchange.put_to(notes)
+            case Finish():
+                self._finish_at = time_ns() // 1000
+            case Release():
+                self._release(order.told)
+
+    def _release(self, told: list[Told]) -> None:
+        assert self._holding is not None
+        for exchange in self._exchanges:
+            put = self._sink.open(exchange.name, exchange.republish)
+            sieve = Sieve([each for each in told if each.exchange == exchange.name], put)
+            for event in self._holding.held.pop(exchange.name, []):
+                sieve(event)
+            exchange.put_to(sieve)
+            exchange.introduce()
+            asyncio.get_running_loop().call_later(FILTERED_FOR, exchange.put_to, put)
+        self._holding = None
+
+    def look(self) -> None:
+        """Whether all that was sent before the successor heard everything has come; whether too much is held."""
+        if self._holding is not None and self._holding.is_full:
+            log.critical("too much is held; this successor ends")
+            raise SystemExit(FAILED)
+        if self._finish_at is None:
+            return
+        feeds = [feed for exchange in self._exchanges for feed in exchange.feeds if feed.is_open]
+        is_late = time_ns() // 1000 > self._finish_at + HEARD_WITHIN * 1_000_000
+        if is_late or all(feed.adapter.live.received > self._finish_at for feed in feeds):
+            self._stop.set()
+
+    @property
+    def told(self) -> list[Told] | None:
+        return None if self._finish_at is None else [each for notes in self._notes for each in notes.told]
+
+
 async def work(assignment: Assignment, link: socket.socket) -> None:
     """The whole life of a worker process: until SIGTERM, or until its supervisor is gone; then it drains."""
     configure(level=DEBUG if assignment.debug else INFO, component=assignment.plan.name)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     reader, writer = await asyncio.open_connection(sock=link, limit=MAX_LINE)
-    plans: deque[WorkerPlan] = deque(maxlen=1)
-    watching = asyncio.create_task(_watch(reader, stop, plans))
+    orders: deque[Order] = deque()
+    watching = asyncio.create_task(_watch(reader, stop, orders))
     pool = await _pool(assignment)
     sending = asyncio.create_task(pool.run())
     gc.freeze()  # what the imports made is not looked through again
     try:
-        await _collect(assignment, pool, sending, stop, writer, plans)
+        await _collect(assignment, pool, sending, stop, writer, orders)
     except FencedError as error:
         log.critical("another process has taken over; this collector ends", reason=str(error))
         raise SystemExit(FENCED) from error
@@ -192,29 +272,37 @@ async def _collect(
     sending: asyncio.Task[None],
     stop: asyncio.Event,
     writer: asyncio.StreamWriter,
-    plans: deque[WorkerPlan],
+    orders: deque[Order],
 ) -> None:
-    """Run the exchanges of the newest of the plans and report until `stop`; then hand over what is held. Raises FencedError."""
+    """Run the exchanges, obey and report until `stop`; then hand over what is held. Raises FencedError."""
     stopping = asyncio.create_task(stop.wait())
     # A moment's patience, so that the first trades can tell what is missing before them.
     either: list[asyncio.Future[Any]] = [pool.known, stopping, sending]
     await asyncio.wait(either, timeout=MASTER_WITHIN, return_when=asyncio.FIRST_COMPLETED)
     resume = {plan.name: _resume(pool, plan.name, assignment.missing_since) for plan in assignment.plan.exchanges}
-    collecting = running(assignment.plan.exchanges, pool.outbox, assignment.simulator, resume, assignment.record_to)
+    holding = Holding() if assignment.is_successor else None
+    collecting = running(
+        *(assignment.plan.exchanges, holding or pool.outbox, assignment.simulator),
+        *({} if holding else resume, assignment.record_to),
+    )
     async with collecting as exchanges:
-        if not pool.known.done():
+        post = Post(exchanges, pool.outbox, holding, stop)
+        if holding is None and not pool.known.done():
             pool.known.add_done_callback(lambda _: _resume_late(pool, exchanges))
         while not stop.is_set() and not sending.done():
-            if plans:
-                exchanges.change(plans.pop().exchanges)
+            while orders:
+                post.obey(orders.popleft())
+            post.look()
             _report(writer, _state(assignment, exchanges, pool))
             await asyncio.wait([stopping, sending], timeout=REPORT_EVERY, return_when=asyncio.FIRST_COMPLETED)
         last = _state(assignment, exchanges, pool)
     stopping.cancel()
     if sending.done():
         sending.result()  # only now: out of the exchanges' group it would come as one of several errors
-    last = _counted_to_the_end(last, exchanges)
-    if not await pool.outbox.drain(DRAIN_WITHIN):
+    last = replace(_counted_to_the_end(last, exchanges), told=post.told)
+    if last.told is not None:
+        _report(writer, last)
+    if not await pool.outbox.drain(DRAIN_WITHIN if last.told is None else FINISH_WITHIN):
         log.error("ended with events that the master did not acknowledge in time", events=pool.outbox.held_events)
     _report(writer, replace(last, acked=dict(pool.outbox.acked_events), waiting=pool.outbox.held_events))
     with suppress(ConnectionError):
@@ -292,10 +380,10 @@ def _counted_to_the_end(last: WorkerState, exchanges: Exchanges) -> WorkerState:
     )
 
 
-async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event, plans: deque[WorkerPlan]) -> None:
-    """New plans, one JSON line each; a supervisor that is gone closes the link."""
+async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event, orders: deque[Order]) -> None:
+    """Orders, one JSON line each; a supervisor that is gone closes the link."""
     while line := await reader.readline():
-        plans.append(_decode_plan.decode(line))
+        orders.append(_decode_order.decode(line))
     stop.set()
 
 
@@ -312,5 +400,6 @@ def _state(assignment: Assignment, exchanges: Exchanges, pool: MasterPool) -> Wo
         losses=dict(outbox.losses),
         spool_trouble=pool.trouble,
         ended=exchanges.ended,
+        is_settled=all(exchange.is_settled for exchange in exchanges),
         room=outbox.room,
     )

@@ -242,3 +242,30 @@ async def test_exchanges_come_and_go(tmp_path: Path) -> None:
         assert set(told) <= {("kraken", "collector restarted")}, "which is in a process of its own again"
         for symbol in ("BTC/USDT", "SOL/USDT"):
             check_whole(on, sim, "binance", symbol)
+
+
+async def test_new_processes_take_the_place_of_the_old_ones_without_a_gap(tmp_path: Path) -> None:
+    async with simulator.serve([*CHANGED], rate=900, seed=15) as sim, stage(tmp_path) as on:
+        collector, monitor = await collected(on, sim)
+        for times in (1, 2):
+            before = {each["pid"] for each in (await on.get(f"{monitor}/health"))["workers"]}
+            collector.process.send_signal(signal.SIGUSR2)
+            await until(lambda: len(collector.logged("worker replaced")) == 2 * times, "replaced")  # noqa: B023
+            health = await on.until_health(
+                monitor,
+                lambda health: (
+                    is_ok(health, *EXCHANGES)
+                    and len(health["workers"]) == 2
+                    and not before & {each["pid"] for each in health["workers"]}
+                ),  # noqa: B023
+                "new processes",
+            )
+            await on.until_health(monitor, lambda now: now["acked"] > health["acked"] + 100, "it goes on")  # noqa: B023
+        sim.pause()
+        code, output = await collector.end()
+        assert (code, json.loads(output.splitlines()[-1])["acked"]) == (0, on.count())
+        assert on.rows("SELECT * FROM gaps") == []
+        for name, pairs in EXCHANGES.items():
+            for symbol in pairs["trades"]:
+                check_whole(on, sim, name, symbol)
+        assert [each["by"][-2:] for each in collector.logged("worker replaced")] == ["0b", "1b", "-0", "-1"]

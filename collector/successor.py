@@ -1,0 +1,101 @@
+"""A worker process takes over from another while both run, so that new code and new settings cost no gap.
+
+The successor connects beside the one that goes, and holds what it hears. The one that goes notes the trades that it tells from
+then on; when its venues are closed, the successor puts out what it holds but these, shows its books, and goes on.
+"""
+
+from collections import deque
+
+from msgspec import Struct
+
+from adapters import registry
+from adapters.events import Event, Gap, Status, Trade
+from collector.sink import Put, Republish
+
+MOST_HELD = 500_000
+"""Trades and gaps that a successor holds. With more it is of no use: it ends, and the one that should go stays."""
+MOST_IDS = 20_000
+"""Of one market, where trades are not numbered."""
+FILTERED_FOR = 60.0
+"""Seconds after the hand-over in which a trade may still come that the other one told."""
+
+
+class Told(Struct):
+    """Of one market, trades that the one that goes has told: all up to this number, or these."""
+
+    exchange: str
+    symbol: str
+    last: int | None = None
+    ids: list[str] = []
+
+
+class Notes:
+    """A Put that notes which trades go through it, of one exchange."""
+
+    def __init__(self, exchange: str, put: Put) -> None:
+        self._exchange = exchange
+        self._is_numbered = registry.adapter(exchange).venue.numbers_trades
+        self._put = put
+        self._last: dict[str, int] = {}
+        self._ids: dict[str, deque[str]] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Trade):
+            if not self._is_numbered:
+                self._ids.setdefault(event.symbol, deque(maxlen=MOST_IDS)).append(event.id)
+            elif event.source == "live":
+                self._last[event.symbol] = int(event.id)
+        self._put(event)
+
+    @property
+    def told(self) -> list[Told]:
+        numbered = [Told(self._exchange, symbol, last) for symbol, last in self._last.items()]
+        return numbered + [Told(self._exchange, symbol, None, list(ids)) for symbol, ids in self._ids.items()]
+
+
+class Holding:
+    """Implements Sink: keeps trades and gaps until they may go out; views are of no use later. `is_full`: some were not kept."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, list[Event]] = {}
+        self.is_full = False
+
+    def open(self, exchange: str, republish: Republish) -> Put:
+        held = self.held.setdefault(exchange, [])
+
+        def put(event: Event) -> None:
+            if isinstance(event, Trade | Gap):
+                if len(held) < MOST_HELD:
+                    held.append(event)
+                else:
+                    self.is_full = True
+
+        return put
+
+    def status(self, status: Status) -> None:
+        """Of no interest to a master."""
+
+    async def drain(self, within: float) -> bool:
+        return True
+
+
+class Sieve:
+    """A Put that lets through what another process has not told."""
+
+    def __init__(self, told: list[Told], put: Put) -> None:
+        self._last = {each.symbol: each.last for each in told if each.last is not None}
+        self._ids = {each.symbol: set(each.ids) for each in told if each.last is None}
+        self._put = put
+
+    def __call__(self, event: Event) -> None:
+        if not self._was_told(event):
+            self._put(event)
+
+    def _was_told(self, event: Event) -> bool:
+        symbol = event.symbol or ""
+        if isinstance(event, Trade):
+            last = self._last.get(symbol)
+            return event.id in self._ids.get(symbol, ()) if last is None else int(event.id) <= last
+        if isinstance(event, Gap) and event.channel == "trades" and event.last_missing is not None:
+            return symbol in self._last and int(event.last_missing) <= self._last[symbol]
+        return False
