@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import count, cycle, islice
 from pathlib import Path
 from random import Random
-from time import monotonic
+from time import monotonic, time_ns
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,7 +22,7 @@ from adapters import registry
 from adapters.backfill import LastTrade, Resume
 from adapters.book import BookState, BookSync
 from adapters.errors import AdapterError, FetchError
-from adapters.events import CHANNELS
+from adapters.events import CHANNELS, Gap
 from adapters.subscriptions import State, Subscription
 from adapters.symbols import Instrument, renamed
 from collector import chunk, plan
@@ -295,8 +295,13 @@ class Exchange:
             lines.put_to(put)
 
     def introduce(self) -> None:
-        """Put every book whole, for readers who have none, or that of another process."""
+        """Put every book whole, for readers of that of another process. Where changes are told and nothing is numbered, they
+        could not tell it from a view: a gap without length makes them begin anew."""
+        now = time_ns() // 1000
         for book in self._lines["orderbooks"].books:
+            if self._plan.options.mode == "deltas" and book.book.sequence is None:
+                about = (self.name, book.symbol, None, now, "orderbooks", "handed over", None, None)
+                self.put(Gap(*about, now, now))
             self.republish(book.symbol)
 
     def state(self) -> ExchangeState:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from collector.limits import Backoff
 from collector.plan import WorkerPlan
-from collector.successor import Told
+from collector.successor import Finish, Order, Prepare, Release, Told
 from collector.worker import (
     DRAIN_WITHIN,
     FENCED,
@@ -29,10 +29,6 @@ from collector.worker import (
     MAX_LINE,
     Assignment,
     Count,
-    Finish,
-    Order,
-    Prepare,
-    Release,
     WorkerState,
     counts,
     decode_state,
@@ -108,6 +104,7 @@ class Worker:
         self._assignment = assignment
         self._stop = asyncio.Event()
         self._drains_for: float | None = None
+        self._process: SupervisedProcess | None = None
         self._link: asyncio.StreamWriter | None = None
         self._heard = 0.0
         self._heard_at: int | None = None
@@ -115,6 +112,14 @@ class Worker:
     @property
     def is_up(self) -> bool:
         return self.state is not None and monotonic() - self._heard < PULSE_WITHIN
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.state is None else self.state.pid
+
+    @property
+    def is_settled(self) -> bool:
+        return self.state is not None and self.state.is_settled
 
     @property
     def plan(self) -> WorkerPlan:
@@ -141,6 +146,14 @@ class Worker:
         """The one whose place it takes has ended. A later process of it holds nothing."""
         self._assignment = replace(self._assignment, is_successor=False)
         self.tell(Release(told))
+
+    def begin_anew(self, left: str) -> None:
+        """Go on where the worker of this name ended, with what it left on disk."""
+        spool = self._assignment.spool
+        adopting = replace(spool, adopts=(left,)) if spool is not None else None
+        self._assignment = replace(self._assignment, is_successor=False, spool=adopting)
+        if self._process is not None:
+            self._process.kill()
 
     @property
     def is_leaving(self) -> bool:
@@ -171,6 +184,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         known = self._assignment
         process = SupervisedProcess(replace(known, missing_since=self._heard_at), theirs)
+        self._process = process
         process.start()
         theirs.close()
         self._heard = monotonic()
@@ -186,7 +200,7 @@ class Worker:
             minding.cancel()
             await _either(listening, asyncio.sleep(LAST_WORD_WITHIN))
             listening.cancel()
-            self._link = None
+            self._link = self._process = None
             writer.close()
             if process.is_alive():
                 process.kill()
@@ -289,23 +303,31 @@ class Supervisor:
         name = old.name.removesuffix(SECOND) if old.name.endswith(SECOND) else old.name + SECOND
         new = self._begin(replace(old.plan, name=name), is_successor=True)
         old.tell(Prepare())
-        process, deadline = old.state and old.state.pid, monotonic() + SETTLED_WITHIN
-        while not (new.state and new.state.is_settled and old.state and old.state.pid == process):
-            is_other = old.state is None or old.state.pid != process
-            if self._stop.is_set() or old.is_leaving or is_other or monotonic() > deadline:
-                log.error("the successor does not hear everything in time; what runs goes on", worker=old.name)
-                new.stop()
-                return False
-            await _either(self._stop.wait(), asyncio.sleep(LOOK_EVERY))
+        if not await self._hears_everything(new, old):
+            log.error("the successor does not hear everything in time; what runs goes on", worker=old.name)
+            new.stop()
+            return False
         old.finish()
         while old in self.workers and (old.state is None or old.state.told is None):
             await asyncio.sleep(LOOK_EVERY)
-        told = old.state.told if old.state is not None else None
-        if told is None:
-            log.error("a worker ended without a last word to its successor", worker=old.name)
-        new.release(told or [])
+        if old.state is not None and old.state.told is not None:
+            new.release(old.state.told)
+        else:
+            log.error("a worker ended without a last word to its successor, which begins anew", worker=old.name)
+            new.begin_anew(old.name)
         log.info("worker replaced", worker=old.name, by=new.name)
         return True
+
+    async def _hears_everything(self, new: Worker, old: Worker) -> bool:
+        """Whether it comes to that, while the old one hears everything too and its process lives."""
+        process, deadline = old.pid, monotonic() + SETTLED_WITHIN
+        while monotonic() < deadline and not self._stop.is_set():
+            if old.is_leaving or old.pid is None or old.pid != process:
+                return False
+            if old.is_settled and new.is_settled:
+                return True
+            await asyncio.sleep(LOOK_EVERY)
+        return False
 
     async def _keep(self, worker: Worker) -> None:
         """Until it has ended: because all do, because it has nothing to do any more, or because another took its place."""

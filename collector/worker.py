@@ -6,41 +6,34 @@ import os
 import signal
 import socket
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from contextlib import suppress
 from logging import DEBUG, INFO
 from pathlib import Path
-from time import monotonic, time_ns
-from types import MappingProxyType
+from time import monotonic
 from typing import Any
 
-import aiohttp
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from adapters.backfill import Resume
-from collector.exchange import Exchange, ExchangeState, route_to
+from collector.exchange import ExchangeState
+from collector.exchanges import Exchanges, running
 from collector.master_pool import FencedError, MasterPool
 from collector.outbox import IN_MEMORY
-from collector.plan import ExchangePlan, WorkerPlan
-from collector.sink import Sink
+from collector.plan import WorkerPlan
 from collector.spool import Spool, SpoolError, SpoolPlan, SpoolTakenError
-from collector.successor import FILTERED_FOR, Holding, Notes, Sieve, Told
+from collector.successor import Holding, Order, Post, Told
 from master.log import configure, logger
 
 log = logger("worker")
 
 REPORT_EVERY = 0.5
-_NOTHING: Mapping[str, Resume] = MappingProxyType({})
 DRAIN_WITHIN = 10.0
 MASTER_WITHIN = 2.0
 """Seconds that a new worker waits for the master's word on what is stored already; later it goes without."""
 FINISH_WITHIN = 60.0
 """The same as DRAIN_WITHIN where a successor goes on meanwhile."""
-HEARD_WITHIN = 5
-"""Seconds for which a connection that is to end is waited for, that what it was sent has come."""
 TAKEN_AGAIN = 0.2
 """Seconds between looks at a spool that another process has."""
 MAX_LINE = 16 << 20
@@ -63,23 +56,6 @@ class Assignment(Struct, frozen=True):
     spool: SpoolPlan | None = None
     missing_since: int | None = None
     is_successor: bool = False
-
-
-class Prepare(Struct, frozen=True, tag=True):
-    """A successor begins: what is told is to be noted."""
-
-
-class Finish(Struct, frozen=True, tag=True):
-    """The successor hears everything: end, and tell what was told."""
-
-
-class Release(Struct, frozen=True, tag=True):
-    """The other one has ended, and told this."""
-
-    told: list[Told]
-
-
-Order = WorkerPlan | Prepare | Finish | Release
 
 
 class WorkerState(Struct):
@@ -123,124 +99,6 @@ def counts(state: WorkerState) -> Counter[Count]:
 decode_state: msgspec.json.Decoder[WorkerState] = msgspec.json.Decoder(WorkerState)
 _decode_order: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 _encode = msgspec.json.Encoder().encode
-
-Part = tuple[str, int]
-"""An exchange, and which part of it."""
-
-
-class Exchanges:
-    """Those of this process, each for as long as it is wanted. `make` makes one, which runs in `tasks`."""
-
-    def __init__(self, make: Callable[[ExchangePlan], Exchange], tasks: asyncio.TaskGroup) -> None:
-        self.ended: list[ExchangeState] = []
-        self._make = make
-        self._tasks = tasks
-        self._running: dict[Part, tuple[Exchange, asyncio.Task[None]]] = {}
-
-    def __iter__(self) -> Iterator[Exchange]:
-        return (exchange for exchange, _ in self._running.values())
-
-    def change(self, plans: Iterable[ExchangePlan]) -> None:
-        """These are wanted from now on, and no others."""
-        wanted = {(each.name, each.part): each for each in plans}
-        for part in self._running.keys() - wanted.keys():
-            exchange, task = self._running.pop(part)
-            exchange.leave()
-            task.cancel()
-            task.add_done_callback(partial(self._has_ended, exchange))
-        for part, assigned in wanted.items():
-            if part in self._running:
-                self._running[part][0].change(assigned)
-            else:
-                exchange = self._make(assigned)
-                self._running[part] = exchange, self._tasks.create_task(exchange.run())
-
-    def _has_ended(self, exchange: Exchange, _: asyncio.Task[None]) -> None:
-        self.ended.append(replace(exchange.state(), connections_wanted=0))
-
-    def cancel(self) -> None:
-        for _, task in self._running.values():
-            task.cancel()
-
-
-@asynccontextmanager
-async def running(
-    plans: tuple[ExchangePlan, ...],
-    sink: Sink,
-    simulator: str | None,
-    resume: Mapping[str, Resume] = _NOTHING,
-    record_to: Path | None = None,
-) -> AsyncIterator[Exchanges]:
-    """Run these exchanges for as long as the context is open. `resume`: where an earlier process ended, by exchange."""
-    connector = aiohttp.TCPConnector(limit_per_host=8)
-    async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "market-data-collector"}) as session:
-        route, left = route_to(simulator), dict(resume)
-
-        def make(assigned: ExchangePlan) -> Exchange:
-            return Exchange(assigned, sink, session, route, left.get(assigned.name), record_to)
-
-        async with asyncio.TaskGroup() as tasks:
-            exchanges = Exchanges(make, tasks)
-            exchanges.change(plans)
-            left.clear()  # who joins later was not there before
-            try:
-                yield exchanges
-            finally:
-                exchanges.cancel()
-
-
-class Post:
-    """Does what the supervisor says, for the exchanges of this process. `told`: once it is to end for a successor."""
-
-    def __init__(self, exchanges: Exchanges, sink: Sink, holding: Holding | None, stop: asyncio.Event) -> None:
-        self._exchanges = exchanges
-        self._sink = sink
-        self._holding = holding
-        self._stop = stop
-        self._notes: list[Notes] = []
-        self._finish_at: int | None = None
-
-    def obey(self, order: Order) -> None:
-        match order:
-            case WorkerPlan():
-                self._exchanges.change(order.exchanges)
-            case Prepare():
-                for exchange in self._exchanges:
-                    notes = Notes(exchange.name, exchange.put)
-                    self._notes.append(notes)
-                    exchange.put_to(notes)
-            case Finish():
-                self._finish_at = time_ns() // 1000
-            case Release():
-                self._release(order.told)
-
-    def _release(self, told: list[Told]) -> None:
-        assert self._holding is not None
-        for exchange in self._exchanges:
-            put = self._sink.open(exchange.name, exchange.republish)
-            sieve = Sieve([each for each in told if each.exchange == exchange.name], put)
-            for event in self._holding.held.pop(exchange.name, []):
-                sieve(event)
-            exchange.put_to(sieve)
-            exchange.introduce()
-            asyncio.get_running_loop().call_later(FILTERED_FOR, exchange.put_to, put)
-        self._holding = None
-
-    def look(self) -> None:
-        """Whether all that was sent before the successor heard everything has come; whether too much is held."""
-        if self._holding is not None and self._holding.is_full:
-            log.critical("too much is held; this successor ends")
-            raise SystemExit(FAILED)
-        if self._finish_at is None:
-            return
-        feeds = [feed for exchange in self._exchanges for feed in exchange.feeds if feed.is_open]
-        is_late = time_ns() // 1000 > self._finish_at + HEARD_WITHIN * 1_000_000
-        if is_late or all(feed.adapter.live.received > self._finish_at for feed in feeds):
-            self._stop.set()
-
-    @property
-    def told(self) -> list[Told] | None:
-        return None if self._finish_at is None else [each for notes in self._notes for each in notes.told]
 
 
 async def work(assignment: Assignment, link: socket.socket) -> None:
@@ -293,6 +151,9 @@ async def _collect(
             while orders:
                 post.obey(orders.popleft())
             post.look()
+            if post.holds_too_much:
+                log.critical("too much is held; this successor ends")
+                raise SystemExit(FAILED)
             _report(writer, _state(assignment, exchanges, pool))
             await asyncio.wait([stopping, sending], timeout=REPORT_EVERY, return_when=asyncio.FIRST_COMPLETED)
         last = _state(assignment, exchanges, pool)

@@ -5,8 +5,8 @@ import pytest
 import simulator
 from adapters.book import BookOptions
 from collector import exchange as exchange_module
+from collector.exchanges import running
 from collector.plan import Chunk, ExchangePlan, Pattern
-from collector.worker import running
 from simulator import Simulator
 from tests.e2e.collecting import Memory
 from tests.hearing import events, logs

@@ -15,8 +15,8 @@ from adapters.book import BookOptions
 from adapters.events import Channel, Event, Gap
 from collector import chunk
 from collector.exchange import Exchange
+from collector.exchanges import Exchanges, running
 from collector.plan import Chunk, ExchangePlan
-from collector.worker import Exchanges, running
 from simulator import Simulator
 from simulator.connection import Connection
 from tests.e2e.collecting import PAIRS, SHOWN, Memory, is_synced, numbers
@@ -169,11 +169,11 @@ def is_ok(health: dict[str, Any], *names: str) -> bool:
     )
 
 
-async def collected(on: Stage, sim: Simulator) -> tuple[Program, str]:
-    """Master and collector of two exchanges, all there: the collector, and the address of its health."""
+async def collected(on: Stage, sim: Simulator, exchanges: dict[str, dict[str, list[str]]]) -> tuple[Program, str]:
+    """Master and collector of these, all there: the collector, and the address of its health."""
     _, ports = await on.master()
-    collector, monitor = await on.collector(on.config(EXCHANGES), sim.url, ports["port"])
-    await on.until_health(monitor, lambda health: is_ok(health, *EXCHANGES) and health["acked"] > 100, "everything is there")
+    collector, monitor = await on.collector(on.config(exchanges), sim.url, ports["port"])
+    await on.until_health(monitor, lambda health: is_ok(health, *exchanges) and health["acked"] > 100, "everything is there")
     return collector, monitor
 
 
@@ -187,7 +187,7 @@ def check_whole(on: Stage, sim: Simulator, name: str, symbol: str) -> None:
 
 async def test_a_changed_file_is_applied_and_a_wrong_one_is_not(tmp_path: Path) -> None:
     async with simulator.serve([*CHANGED], rate=300, seed=13) as sim, stage(tmp_path) as on:
-        collector, monitor = await collected(on, sim)
+        collector, monitor = await collected(on, sim, EXCHANGES)
         kraken = connections(sim, "kraken")
         file = tmp_path / "config.json"
         right = file.read_text()
@@ -223,7 +223,7 @@ async def test_a_changed_file_is_applied_and_a_wrong_one_is_not(tmp_path: Path) 
 
 async def test_exchanges_come_and_go(tmp_path: Path) -> None:
     async with simulator.serve([*CHANGED], rate=300, seed=14) as sim, stage(tmp_path) as on:
-        collector, monitor = await collected(on, sim)
+        collector, monitor = await collected(on, sim, EXCHANGES)
         binance = connections(sim, "binance")
         on.config({"binance": EXCHANGES["binance"]})
         collector.process.send_signal(signal.SIGHUP)
@@ -244,28 +244,35 @@ async def test_exchanges_come_and_go(tmp_path: Path) -> None:
             check_whole(on, sim, "binance", symbol)
 
 
+LOADED = EXCHANGES | {"gateio": {"trades": ["BTC/USDT", "ETH/USDT"], "orderbooks": ["BTC/USDT"]}}
+"""Gate does not number its trades."""
+
+
+async def replace_all(on: Stage, collector: Program, monitor: str) -> None:
+    """All processes, and wait until the new ones have handed something over."""
+    before = {each["pid"] for each in (await on.get(f"{monitor}/health"))["workers"]}
+    done = len(collector.logged("worker replaced"))
+    collector.process.send_signal(signal.SIGUSR2)
+    await until(lambda: len(collector.logged("worker replaced")) == done + len(before), "replaced")
+
+    def are_others(health: dict[str, Any]) -> bool:
+        workers = {each["pid"] for each in health["workers"]}
+        return is_ok(health, *LOADED) and len(workers) == len(before) and not before & workers
+
+    acked = (await on.until_health(monitor, are_others, "new processes"))["acked"]
+    await on.until_health(monitor, lambda health: health["acked"] > acked + 100, "it goes on")
+
+
 async def test_new_processes_take_the_place_of_the_old_ones_without_a_gap(tmp_path: Path) -> None:
-    async with simulator.serve([*CHANGED], rate=900, seed=15) as sim, stage(tmp_path) as on:
-        collector, monitor = await collected(on, sim)
-        for times in (1, 2):
-            before = {each["pid"] for each in (await on.get(f"{monitor}/health"))["workers"]}
-            collector.process.send_signal(signal.SIGUSR2)
-            await until(lambda: len(collector.logged("worker replaced")) == 2 * times, "replaced")  # noqa: B023
-            health = await on.until_health(
-                monitor,
-                lambda health: (
-                    is_ok(health, *EXCHANGES)
-                    and len(health["workers"]) == 2
-                    and not before & {each["pid"] for each in health["workers"]}
-                ),  # noqa: B023
-                "new processes",
-            )
-            await on.until_health(monitor, lambda now: now["acked"] > health["acked"] + 100, "it goes on")  # noqa: B023
+    async with simulator.serve([*LOADED], rate=900, seed=15) as sim, stage(tmp_path) as on:
+        collector, monitor = await collected(on, sim, LOADED)
+        for _ in range(2):
+            await replace_all(on, collector, monitor)
         sim.pause()
         code, output = await collector.end()
         assert (code, json.loads(output.splitlines()[-1])["acked"]) == (0, on.count())
         assert on.rows("SELECT * FROM gaps") == []
-        for name, pairs in EXCHANGES.items():
+        for name, pairs in LOADED.items():
             for symbol in pairs["trades"]:
                 check_whole(on, sim, name, symbol)
         assert [each["by"][-2:] for each in collector.logged("worker replaced")] == ["0b", "1b", "-0", "-1"]
