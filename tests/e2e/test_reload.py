@@ -276,3 +276,38 @@ async def test_new_processes_take_the_place_of_the_old_ones_without_a_gap(tmp_pa
             for symbol in pairs["trades"]:
                 check_whole(on, sim, name, symbol)
         assert [each["by"][-2:] for each in collector.logged("worker replaced")] == ["0b", "1b", "-0", "-1"]
+
+
+async def test_a_successor_that_does_not_hear_everything_takes_nobody_s_place(tmp_path: Path) -> None:
+    async with simulator.serve([*EXCHANGES], rate=300, seed=16) as sim, stage(tmp_path) as on:
+        collector, monitor = await collected(on, sim, EXCHANGES)
+        before = {each["name"]: each["pid"] for each in (await on.get(f"{monitor}/health"))["workers"]}
+        for name in EXCHANGES:
+            sim.arm(f"{name}:refuse=503")
+        collector.process.send_signal(signal.SIGUSR2)
+
+        def are_two(health: dict[str, Any]) -> bool:
+            return any(each["name"].endswith("b") and each["pid"] for each in health["workers"])
+
+        health = await on.until_health(monitor, are_two, "a successor")
+        old = next(each["name"].removesuffix("b") for each in health["workers"] if each["name"].endswith("b"))
+        os.kill(before[old], signal.SIGKILL)
+        await until(
+            lambda: collector.logged("the successor does not hear everything in time; what runs goes on"), "it is given up"
+        )
+        sim.clear()
+
+        def are_back(health: dict[str, Any]) -> bool:
+            return is_ok(health, *EXCHANGES) and sorted(each["name"] for each in health["workers"]) == sorted(before)
+
+        acked = (await on.until_health(monitor, are_back, "as before"))["acked"]
+        await on.until_health(monitor, lambda health: health["acked"] > acked + 100, "it goes on")
+        sim.pause()
+        assert (await collector.end())[0] == 0
+        assert not collector.logged("worker replaced")
+        assert on.rows("SELECT exchange, symbol, id FROM trades GROUP BY ALL HAVING count(*) > 1") == []
+        assert set(on.rows("SELECT DISTINCT reason FROM gaps")) <= {
+            ("collector restarted",),
+            ("backfilled",),
+            ("disconnected",),
+        }
