@@ -208,7 +208,8 @@ async def _collect(settings: "Settings", options: argparse.Namespace, stop: asyn
     def assignment(to: "WorkerPlan", of: "Settings", spool: SpoolPlan | None) -> Assignment:
         key, record_to = of.master.key.get_secret_value(), of.server.data / "raw" if of.debug.raw else None
         to_master = (of.master.url, key, of.master.connections, of.master.ca)
-        return Assignment(to, *to_master, options.simulator, of.debug.log, record_to, spool)
+        to_nats = (of.jetstream.access, of.jetstream.lanes) if of.jetstream.servers else None
+        return Assignment(to, *to_master, to_nats, options.simulator, of.debug.log, record_to, spool)
 
     workers, spool = _plan(settings), settings.spool
     folder = spool.folder or settings.server.data / "spool"

@@ -28,12 +28,13 @@ from adapters.symbols import Instrument, renamed
 from collector import chunk, plan
 from collector.chunk import Chunk, handed_over
 from collector.feed import Counts, Feed, Surroundings
-from collector.limits import Backoff, Breaker, Window
+from collector.limits import Breaker, Window
 from collector.lines import Lines
 from collector.pace import Market, Paces
 from collector.recorder import Recorder
 from collector.rest import RestClient, Route
 from collector.sink import Put, Sink
+from master.backoff import Backoff
 from master.log import logger
 
 log = logger("exchange")
@@ -127,6 +128,7 @@ class Exchange:
         self._tasks: asyncio.TaskGroup | None = None
         self._numbers = count()
         self._paces = Paces(monotonic())
+        self._silent: dict[Market, float] = {}
         self._look_at = 0.0
         self._out_of_step: dict[str, float] = {}
 
@@ -312,7 +314,6 @@ class Exchange:
         states = Counter(each.state for each in subscriptions)
         now = monotonic()
         self._look(subscriptions, books, now)
-        silent = self._paces.silent(now)
         return ExchangeState(
             name=self.name,
             connections=self._around.open_connections,
@@ -331,8 +332,8 @@ class Exchange:
             repeated=totals["repeated"],
             books_recovering=len(self._out_of_step),
             recovering_for=round(now - min(self._out_of_step.values(), default=now), 1),
-            silent=len(silent),
-            silent_for={" ".join(market): round(pause, 1) for market, pause in islice(silent.items(), SILENT_NAMED)},
+            silent=len(self._silent),
+            silent_for={" ".join(market): round(pause, 1) for market, pause in islice(self._silent.items(), SILENT_NAMED)},
         )
 
     def _look(self, subscriptions: list[Subscription], books: list[BookSync], now: float) -> None:
@@ -348,3 +349,4 @@ class Exchange:
         }
         marks.update({("orderbooks", book.symbol): book.received for book in books if ("orderbooks", book.symbol) in marks})
         self._paces.look(marks, now)
+        self._silent = self._paces.silent(now)

@@ -17,10 +17,11 @@ from adapters.effects import Answer, Connect, Fetch, Reconnect, Send
 from adapters.errors import AdapterError, FetchError
 from adapters.events import Event, Status
 from adapters.live import Output
-from collector.limits import Backoff, Breaker, Window
+from collector.limits import Breaker, Window
 from collector.recorder import Recorder
 from collector.rest import Reply, RestClient, Route
 from collector.sink import Put
+from master.backoff import Backoff
 from master.log import logger
 
 log = logger("feed")

@@ -1,7 +1,6 @@
-"""When something may be done (again): venue limits, backoff, and a breaker for a venue that refuses everything. Pure."""
+"""When something may be done (again): venue limits, and a breaker for a venue that refuses everything. Pure."""
 
 from collections import deque
-from random import Random
 
 from adapters.venue import Rate
 
@@ -61,22 +60,6 @@ class Window:
     def _forget(self, now: float) -> None:
         while self._spent and self._spent[0][0] <= now - self._seconds:
             self._sum -= self._spent.popleft()[1]
-
-
-class Backoff:
-    """Pauses between attempts: full jitter below a limit that doubles, and begins anew only after a stable time."""
-
-    def __init__(self, random: Random, *, base: float = 0.5, cap: float = 60.0, stable: float = 60.0) -> None:
-        self._random = random
-        self._base = base
-        self._cap = cap
-        self._stable = stable
-        self.failures = 0
-
-    def after_failure(self, lasted: float) -> float:
-        """Seconds to wait, after something that held for `lasted` seconds has ended."""
-        self.failures = 1 if lasted >= self._stable else self.failures + 1
-        return self._random.uniform(0.0, min(self._cap, self._base * 2.0 ** min(self.failures, 30)))
 
 
 class Breaker:

@@ -14,9 +14,11 @@ from time import monotonic, time_ns
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from collector.limits import Backoff
+from collector.engine import FencedError
 from collector.outbox import IN_MEMORY, Outbox, Stream
 from collector.spool import Spool
+from collector.spools import Spools
+from master.backoff import Backoff
 from master.log import logger
 from master.login import Expected, log_in
 from master.protocol import (
@@ -49,10 +51,6 @@ class LoginRefusedError(Exception):
     """The master does not take us, and why; trying again at once is no use."""
 
 
-class FencedError(Exception):
-    """Another process has taken this worker's place: a newer boot of the same name has a session with the master."""
-
-
 class MasterPool:
     """Owns the Outbox of this process and gets it to the master.
 
@@ -78,9 +76,7 @@ class MasterPool:
         self.known: asyncio.Future[dict[str, Known]] = asyncio.Future()
         self.exchanges = list(exchanges)
         self.version = 0
-        self._spools = [*adopted, *((spool,) if spool is not None else ())]
-        self._adopted = list(adopted)
-        self._closing: set[asyncio.Task[None]] = set()
+        self._spools = Spools(spool, adopted)
         self.worker = worker
         self.boot = time_ns() // 1000
         self._links = [_Link(self, url, key, tls) for _ in range(connections)]
@@ -94,9 +90,7 @@ class MasterPool:
 
     async def run(self) -> None:
         """Until cancelled. Raises FencedError."""
-        for spool in self._spools:
-            spool.start(self.outbox)
-            self.outbox.tell(spool.damage)
+        self._spools.start(self.outbox)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for link in self._links:
@@ -109,25 +103,16 @@ class MasterPool:
 
     async def close(self) -> None:
         """After `run` has ended: what is held and on disk stays there for the next life."""
-        await asyncio.gather(*self._closing)
-        for spool in self._spools:
-            await spool.close()
+        await self._spools.close()
 
     @property
     def trouble(self) -> str | None:
         """Why the disk does not take what waits for the master."""
-        return next((spool.trouble for spool in self._spools if spool.trouble), None)
+        return self._spools.trouble
 
     def known_of(self, exchange: str) -> Known:
         """What is kept of an exchange, on our disk or by the master, as far as we know by now."""
-        told = [spool.known for spool in self._spools] + ([self.known.result()] if self.known.done() else [])
-        found = Known()
-        for known in [each[exchange] for each in told if exchange in each]:
-            found.since = max(found.since, known.since)
-            for symbol, last in known.trades.items():
-                if symbol not in found.trades or last.received > found.trades[symbol].received:
-                    found.trades[symbol] = last
-        return found
+        return self._spools.known_of(exchange, [self.known.result()] if self.known.done() else [])
 
     def wake(self, stream: Stream) -> None:
         """This stream may have something to send, wherever it is."""
@@ -141,11 +126,7 @@ class MasterPool:
         for link in self._links:
             link.wake.set()
         self.assign()
-        for spool in [each for each in self._adopted if each.is_empty]:
-            self._adopted.remove(spool)  # whose it was may come back, and wants it
-            task = asyncio.create_task(spool.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        self._spools.let_go()
 
     def hello(self) -> Hello:
         """What we are, what we still hold, and (until it was answered) what we want to know (wire.md, 5.3)."""

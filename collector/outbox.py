@@ -7,7 +7,7 @@ where there is a spool, else in memory.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from zlib import crc32
 
 import msgspec
@@ -26,6 +26,8 @@ BEHIND_LINGER = 0.25
 BEHIND = 1 << 20
 """Bytes that wait for acknowledgement from which it is."""
 BATCH_EVENTS = 512
+LARGEST = MAX_BATCH // 2
+"""Bytes of a body above which a batch is halved, as far as it has more than one event."""
 IN_MEMORY = 64 << 20
 """Bytes that may wait for acknowledgement, on all lanes together, where there is no spool, or its disk refuses."""
 PRESSURE_FROM = {Pressure.SOME: 0.5, Pressure.FULL: 1.0}
@@ -41,6 +43,11 @@ class Stream:
         self.lane = lane
         self.sender = sender
         self._told = told if told is not None else deque()
+
+    @property
+    def exchanges(self) -> set[str]:
+        """Whose events it holds."""
+        return {name for whose in self._told for name in whose if name}
 
     def add(self, body: bytes, count: int, whose: Counter[str]) -> None:
         self._told.append(whose)
@@ -63,10 +70,11 @@ class Stream:
 class Lane:
     """What waits to become a batch, and the stream to which it then goes."""
 
-    def __init__(self, index: int, stream: Stream) -> None:
+    def __init__(self, index: int, stream: Stream, largest: int) -> None:
         self.index = index
         self.stream = stream
         self.pending = Pending()
+        self._largest = largest
 
     def flush(self) -> Event | None:
         """What is pending becomes a batch (or several, if it is large): its last event."""
@@ -78,7 +86,7 @@ class Lane:
 
     def _add(self, events: list[Event]) -> None:
         body = _encoder.encode(events)
-        if len(body) > MAX_BATCH // 2 and len(events) > 1:
+        if len(body) > self._largest and len(events) > 1:
             middle = len(events) // 2
             self._add(events[:middle])
             self._add(events[middle:])
@@ -94,6 +102,8 @@ class Outbox(Listener):
 
     `backlog`: generations of streams that nobody writes to any more: an earlier life's, and those from before the disk refused.
     The oldest goes first and the lanes wait for it, so that the order of a symbol is that of its events.
+
+    `apart`: exchanges that have `lanes` lanes of their own each, in this order; else all share them.
     """
 
     def __init__(
@@ -104,6 +114,9 @@ class Outbox(Listener):
         spool: Spool | None = None,
         adopted: tuple[Spool, ...] = (),
         quota: int = IN_MEMORY,
+        *,
+        apart: Sequence[str] = (),
+        largest: int = LARGEST,
     ) -> None:
         self.acked_events: Counter[str] = Counter()
         self.pressure = Pressure.NONE
@@ -118,7 +131,8 @@ class Outbox(Listener):
         for each in (*adopted, *((spool,) if spool is not None else ())):
             self._take_over(each)
         make = self._spooled if spool is not None else self._remembered
-        self.lanes = [Lane(index, make(index)) for index in range(lanes)]
+        self.lanes = [Lane(index, make(index), largest) for index in range(lanes * max(1, len(apart)))]
+        self._own_lanes = {name: self.lanes[lanes * index : lanes * (index + 1)] for index, name in enumerate(apart)}
         self._by_hold = {id(each.sender.hold): each for each in self.streams}
 
     # Streams ------------------------------------------------------------------------------------------------------------
@@ -188,9 +202,10 @@ class Outbox(Listener):
 
     def open(self, exchange: str, republish: Republish) -> Put:
         lanes: dict[str | None, Lane] = {}
+        among = self._own_lanes.get(exchange, self.lanes)
 
         def lane_of(symbol: str | None) -> Lane:
-            lane = lanes[symbol] = self.lanes[crc32(f"{exchange}|{symbol or ''}".encode()) % len(self.lanes)]
+            lane = lanes[symbol] = among[crc32(f"{exchange}|{symbol or ''}".encode()) % len(among)]
             return lane
 
         def put(event: Event) -> None:

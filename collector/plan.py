@@ -198,13 +198,21 @@ def plan(settings: "Settings", processes: int, host: str, running: Iterable[Work
         (part for each in settings.enabled for part in parts(each, settings.part)), key=lambda part: -part.weight
     )
     workers: dict[str, list[ExchangePlan]] = {each.name: [] for each in running}
-    names = (f"{host}-{number}" for number in itertools.count())
+    names = (name for number in itertools.count() if (name := f"{host}-{number}") not in workers)
     while len(workers) < min(settings.workers or processes, len(everything)):
-        workers.setdefault(next(names), [])
+        workers[next(names)] = []
     homes = {(each.name, each.part): worker.name for worker in running for each in worker.exchanges}
     for part in sorted(everything, key=lambda part: (part.name, part.part) not in homes):
-        free = [each for each in workers.values() if all(other.name != part.name for other in each)] or list(workers.values())
-        least = min(free, key=lambda worker: sum(other.weight for other in worker))
         home = homes.get((part.name, part.part))
-        (least if home is None else workers[home]).append(part)
+        if home is None and homes and settings.jetstream.servers:  # the lanes of a worker are those of its first exchanges
+            home = next((name for name in workers if name not in homes.values() and not workers[name]), None) or next(names)
+        if home is None:
+            home = _least(workers, part)
+        workers.setdefault(home, []).append(part)
     return [WorkerPlan(name, tuple(worker)) for name, worker in workers.items() if worker]
+
+
+def _least(workers: dict[str, list[ExchangePlan]], part: ExchangePlan) -> str:
+    """The worker that has least to do, of those without another part of the same exchange, if there are any."""
+    free = [name for name, has in workers.items() if all(other.name != part.name for other in has)] or list(workers)
+    return min(free, key=lambda name: sum(other.weight for other in workers[name]))

@@ -22,7 +22,7 @@ LOOK_EVERY = 2.0
 """Seconds between two looks at the file; it counts when it is the same at two of them, so that nobody reads half of it."""
 RENEWED = ("master", "debug")
 """Of these, those that new processes take up while the collector goes on."""
-OF_PROCESSES = ("master", "name", "shard", "workers", "spool", "monitor", "debug")
+OF_PROCESSES = ("master", "jetstream", "name", "shard", "workers", "spool", "monitor", "debug")
 """Settings that are made into processes, and are theirs until they end."""
 
 

@@ -17,6 +17,7 @@ from adapters.events import CHANNELS, Channel
 from adapters.symbols import is_pattern, parse
 from collector.plan import WHOLE, Shard, parts
 from master.auth import PLACEHOLDER_KEY
+from master.jetstream.settings import JetStreamSettings
 from master.pricing.feeds import PriceSettings
 from master.section import Section
 from master.settings import CHOICE, ConfigError, Master, Server, is_loopback
@@ -109,6 +110,7 @@ class Settings(BaseSettings):
     )
     server: Server = Server()
     prices: PriceSettings = PriceSettings()
+    jetstream: JetStreamSettings = JetStreamSettings()
     spool: Spool = Spool()
     monitor: Monitor = Monitor()
     debug: Debug = Debug()
@@ -140,7 +142,8 @@ def load(source: Path | dict[str, Any], only: list[str] | None = None, **options
     settings = load_model(Settings, source, **options)
     told_by = "--exchange " if only else f"{CHOICE}="
     only = only or os.environ.get(CHOICE, "").replace(",", " ").split()
-    faults = [*_master_faults(settings.master), *_faults(settings), *_unknown(settings, only, told_by)]
+    of_master = [] if settings.jetstream.servers else _master_faults(settings.master)
+    faults = [*of_master, *_faults(settings), *_unknown(settings, only, told_by)]
     if faults:
         raise ConfigError(*faults)
     if only:

@@ -52,10 +52,10 @@ def _rate(seen: Health, rates: "Rates") -> Health:
 def _look(config: Path) -> Health:
     """Raises ProbeError."""
     monitor = Section(config, "monitor")
-    port = int(monitor.get("port", "8768"))
-    if not port:
-        raise ProbeError("monitor.port is 0, so that nobody knows which one the system chose; give it a fixed one")
-    code, answer = ask(monitor.get("host", "127.0.0.1"), port, "/health")
+    port = monitor.get("port", "8768")
+    if not port.isdecimal() or port == "0":
+        raise ProbeError(f"monitor.port is {port}, where nobody can be asked; give it a fixed port")
+    code, answer = ask(monitor.get("host", "127.0.0.1"), int(port), "/health")
     if code != 200 or not isinstance(answer, dict) or "workers" not in answer:
         raise ProbeError(f"another program answers at port {port}; see monitor.port")
     return answer

@@ -19,7 +19,6 @@ from aiomultiprocess.core import get_context
 from aiomultiprocess.types import Unit
 from msgspec.structs import replace
 
-from collector.limits import Backoff
 from collector.plan import WorkerPlan
 from collector.successor import Finish, Order, Prepare, Release, Told
 from collector.worker import (
@@ -34,6 +33,7 @@ from collector.worker import (
     decode_state,
     work,
 )
+from master.backoff import Backoff
 from master.log import logger
 
 log = logger("supervisor")

@@ -17,13 +17,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from adapters.backfill import Resume
+from collector.engine import Engine, FencedError
 from collector.exchange import ExchangeState
 from collector.exchanges import Exchanges, running
-from collector.master_pool import FencedError, MasterPool
 from collector.outbox import IN_MEMORY
 from collector.plan import WorkerPlan
 from collector.spool import Spool, SpoolError, SpoolPlan, SpoolTakenError
 from collector.successor import Holding, Order, Post, Told
+from master.jetstream.access import Access
 from master.log import configure, logger
 
 log = logger("worker")
@@ -43,13 +44,15 @@ FAILED, FENCED = 1, 76
 
 
 class Assignment(Struct, frozen=True):
-    """Everything a worker process is told. The key passes through memory only: never an argument, never the environment."""
+    """Everything a worker process is told. `jetstream`: the way there and lanes of each exchange, where it is in the place of
+    the master's own port. The key passes through memory only: never an argument, never the environment."""
 
     plan: WorkerPlan
     master_url: str
     master_key: str
     master_connections: int
     master_ca: Path | None
+    jetstream: tuple[Access, int] | None
     simulator: str | None
     debug: bool
     record_to: Path | None = None
@@ -126,7 +129,7 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
 
 async def _collect(
     assignment: Assignment,
-    pool: MasterPool,
+    pool: Engine,
     sending: asyncio.Task[None],
     stop: asyncio.Event,
     writer: asyncio.StreamWriter,
@@ -170,13 +173,13 @@ async def _collect(
         await writer.drain()
 
 
-def _resume(pool: MasterPool, exchange: str, missing_since: int | None) -> Resume:
+def _resume(pool: Engine, exchange: str, missing_since: int | None) -> Resume:
     """Where the earlier process ended: at the newest event that its spool or the master has, else when it was last heard of."""
     known = pool.known_of(exchange)
     return Resume(known.since or missing_since, known.trades)
 
 
-def _resume_late(pool: MasterPool, exchanges: Exchanges) -> None:
+def _resume_late(pool: Engine, exchanges: Exchanges) -> None:
     for exchange in exchanges:
         exchange.resumed(pool.known_of(exchange.name).trades)
 
@@ -186,18 +189,27 @@ def _report(writer: asyncio.StreamWriter, state: WorkerState) -> None:
         writer.write(_encode(state) + b"\n")
 
 
-async def _pool(assignment: Assignment) -> MasterPool:
-    """The way to the master, with what an earlier life has left on disk."""
+async def _pool(assignment: Assignment) -> Engine:
+    """The way to the master, with what an earlier life has left on disk. What the other way needs is not imported."""
     plan = assignment.spool
     own = await _own_spool(plan, assignment.plan.name) if plan is not None else None
     adopted = [await _left_spool(plan, name) for name in plan.adopts] if plan is not None else []
+    name, exchanges = assignment.plan.name, tuple(each.name for each in assignment.plan.exchanges)
+    left = tuple(each for each in adopted if each is not None)
+    quota = plan.max_bytes if plan is not None else IN_MEMORY
+    if assignment.jetstream is not None:
+        from collector.jetstream import JetStream  # noqa: PLC0415
+
+        return JetStream(*assignment.jetstream, name, exchanges, spool=own, adopted=left, quota=quota)
+    from collector.master_pool import MasterPool  # noqa: PLC0415
+
     return MasterPool(
-        *(assignment.master_url, assignment.master_key, assignment.plan.name, assignment.master_connections),
+        *(assignment.master_url, assignment.master_key, name, assignment.master_connections),
         ca=assignment.master_ca,
         spool=own,
-        adopted=tuple(each for each in adopted if each is not None),
-        quota=plan.max_bytes if plan is not None else IN_MEMORY,
-        exchanges=tuple(each.name for each in assignment.plan.exchanges),
+        adopted=left,
+        quota=quota,
+        exchanges=exchanges,
     )
 
 
@@ -248,7 +260,7 @@ async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event, orders: dequ
     stop.set()
 
 
-def _state(assignment: Assignment, exchanges: Exchanges, pool: MasterPool) -> WorkerState:
+def _state(assignment: Assignment, exchanges: Exchanges, pool: Engine) -> WorkerState:
     outbox = pool.outbox
     return WorkerState(
         name=assignment.plan.name,

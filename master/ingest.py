@@ -6,7 +6,7 @@ I/O, and the old wire.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import Any
@@ -38,6 +38,7 @@ from master.protocol import (
     Refused,
     Slow,
     Verdict,
+    Welcome,
     decode_control,
     encode_control,
     new_stream,
@@ -64,6 +65,8 @@ _encoder = msgspec.json.Encoder()
 
 Audience = Callable[[Sequence[Event], int], None]
 """Hears events once they are durable: those of one batch, and the position (segments.position) of the first. Must not wait."""
+BatchAudience = Callable[[Batch, Sequence[Event], int], None]
+"""The same, with the batch that they came in."""
 Consumers = Callable[[ServerConnection, Grant], Awaitable[None]]
 """Serves one consumer until its end."""
 
@@ -171,6 +174,7 @@ class Ingest:
         self._is_ending = False
         self._taken: deque[list[Event]] = deque()
         self.audience: list[Audience] = []
+        self.batch_audience: list[BatchAudience] = []
         self._tasks: set[asyncio.Task[None]] = set()
         receiver.marks[self._own] = Mark(worker="master")
 
@@ -215,6 +219,8 @@ class Ingest:
                 session.owe(batch.stream)
             for hear in self.audience:
                 hear(events, position)
+            for hear_batch in self.batch_audience:
+                hear_batch(batch, events, position)
             position += batch.count
 
     async def close(self) -> None:
@@ -295,13 +301,19 @@ class Ingest:
         self._fence(session)
         # 6.8: nothing of an older boot is under way, and what WELCOME says of streams and trades is durable.
         await self._journal.settled()
-        welcome, holes = self._receiver.hello(message)
-        for hole in holes:
-            log.error("batches are gone for good", worker=hole.worker, stream=hole.stream, first=hole.first, last=hole.last)
-            self.record([_lost(hole)])
-        self._flush_own()  # in the journal before what follows the hole: no crash leaves the one without the other
+        welcome = self._announced(message)
         known = {name: self.exchanges[name].known for name in message.exchanges if name in self.exchanges}
         await session.socket.send(encode_control(replace(welcome, known=known)))
+
+    def _announced(self, hello: Hello, why: str = "no longer held by worker {worker}") -> Welcome:
+        """What of these streams is durable; a hole that will never be filled is recorded, and `why` it is one."""
+        welcome, holes = self._receiver.hello(hello)
+        for hole in holes:
+            log.error("batches are gone for good", worker=hole.worker, stream=hole.stream, first=hole.first, last=hole.last)
+            self.record([_lost(hole, why)])
+        if holes:
+            self._flush_own()  # in the journal before what follows the hole: no crash leaves the one without the other
+        return welcome
 
     def _fence(self, session: Session) -> None:
         """6.7: one boot of a worker at a time, the newest of those that have a session. Raises FencedError for an older one."""
@@ -400,6 +412,44 @@ class Ingest:
         except ConnectionClosed:
             pass
 
+    # Batches that come by another way than a session of their worker (jetstream/).
+
+    @property
+    def is_behind(self) -> bool:
+        """6.9: so much waits for the disk that nothing more should be taken."""
+        return self._journal is not None and self._journal.pending_bytes > MOST_PENDING
+
+    def offer(self, batch: Batch, worker: str, oldest: int) -> Verdict:
+        """Take a batch if it is the next of its stream, of which nothing before `oldest` comes any more. Raises JournalError
+        while nothing can be kept: what was taken and is not durable will be wanted again."""
+        if self.trouble is not None or self._journal is None:
+            raise JournalError(self.trouble or "the journal is not open yet")
+        mark = self._receiver.marks.get(batch.stream)
+        if mark is None or oldest > mark.received + 1:
+            self._announced(Hello(worker, 0, {batch.stream.hex(): oldest}))
+        verdict = self._receiver.take(batch)
+        if verdict is Verdict.TAKE:
+            self._append(batch)
+        return verdict
+
+    async def taken_elsewhere(self, marks: Mapping[bytes, int]) -> None:
+        """Another master has these streams up to these seqs, and we begin behind them. Raises JournalError."""
+        streams = {stream.hex(): seq + 1 for stream, seq in marks.items()}
+        self._announced(Hello("", 0, streams), "stored by another master")
+        await self.settled()
+        assert self._journal is not None
+        self._receiver.committed(marks)
+        self._journal.marks.update({stream: self._receiver.marks[stream].durable for stream in marks})
+
+    def durable(self, stream: bytes) -> int:
+        """The seq up to which this stream is on disk."""
+        return self._receiver.marks[stream].durable
+
+    async def settled(self) -> None:
+        """Return when everything taken so far is durable. Raises JournalError."""
+        if self._journal is not None:
+            await self._journal.settled()
+
     # What the master itself has to say, and the old wire, go into the journal as a stream of its own.
 
     def record(self, events: list[Event]) -> None:
@@ -448,7 +498,7 @@ async def _send_nothing(socket: ServerConnection, grant: Grant) -> None:
         raise ControlError(f"role {grant.role} sends nothing here")
 
 
-def _lost(hole: Hole) -> Gap:
+def _lost(hole: Hole, why: str) -> Gap:
     now = time_ns() // 1000
-    reason = f"no longer held by worker {hole.worker}: stream {hole.stream}"
+    reason = f"{why.format(worker=hole.worker)}: stream {hole.stream}"
     return Gap("", None, None, now, "delivery", reason, str(hole.first), str(hole.last), None, now)

@@ -27,11 +27,13 @@ class Section:
         """Raises ProbeError where there is no such file."""
         self._name = name
         try:
-            self._content = json.loads(config.read_bytes()).get(name, {})
+            content = json.loads(config.read_bytes())
         except OSError as error:
             raise ProbeError(f"{config}: {error.strerror}; --config names the file") from error
-        except (ValueError, AttributeError):
-            self._content = {}  # somebody is writing it: no reason to call the program dead that has read it before
+        except ValueError:
+            content = None  # somebody is writing it: no reason to call the program dead that has read it before
+        section = content.get(name) if isinstance(content, dict) else None
+        self._content = section if isinstance(section, dict) else {}
 
     def get(self, key: str, default: str) -> str:
         found = os.environ.get(f"COLLECTOR_{self._name}__{key}".upper(), self._content.get(key))

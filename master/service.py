@@ -30,6 +30,8 @@ log = logger("master")
 
 PING_EVERY = 20.0
 CLOSE_WITHIN = 2.0
+LEAVE_WITHIN = 5.0
+"""Seconds in which what was read from NATS should be acknowledged at the end; else it comes again."""
 LOOK_AT_KEYS_EVERY = 1.0
 TIDY_EVERY = 600.0
 """Seconds between looks at the lake's age and size, beside the one after each sealing."""
@@ -83,8 +85,13 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
         tls = None if certificate is None else certificate.context
         await stack.enter_async_context(listening(serving.application(), http_socket, server.http.connections, tls))
         _announce(server, ingest_socket, http_socket, stack)
-        await _until(stop, committing, sealing, minding, working)
+        ending = asyncio.Event()
+        reading = asyncio.create_task(_read_nats(settings, ingest, ending))
+        stack.callback(reading.cancel)
+        await _until(stop, committing, sealing, minding, working, reading)
         working.cancel()  # no price is made any more
+        ending.set()
+        await asyncio.wait({reading}, timeout=LEAVE_WITHIN)
         await ingest.close()
         journal.stop()
         await committing
@@ -171,6 +178,16 @@ async def _until(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
     for task in done - {waiting}:
         task.result()
     waiting.cancel()
+
+
+async def _read_nats(settings: MasterSettings, ingest: Ingest, ending: asyncio.Event) -> None:
+    """Take batches from NATS until the end, where that is configured; only then its library is imported."""
+    if not settings.jetstream.servers:
+        await ending.wait()
+        return
+    from master.jetstream.intake import Intake  # noqa: PLC0415
+
+    await Intake(settings.jetstream, settings.server.data, ingest, ending).run()
 
 
 def _claim(data: Path, stack: AsyncExitStack) -> Path:
@@ -275,7 +292,7 @@ class Sealer:
             _, complaint = await child.communicate()
         except asyncio.CancelledError:
             child.terminate()
-            await child.wait()
+            await child.communicate()  # to the end of its pipe too
             raise
         if child.returncode != 0:
             log.error("cannot seal; the segments stay in the journal", reason=complaint.decode(errors="replace")[-500:])

@@ -7,34 +7,25 @@ import asyncio
 from time import monotonic, time_ns
 
 from aiohttp import web
-from msgspec.structs import replace
 
-from master.history.questions import Question
-from master.history.reader import Reader, ReaderError
+from master.history.reader import Reader
 from master.ingest import Ingest
 from master.journal import Journal
 from master.keys import KeyRing
 from master.live.candles import Candles
-from master.live.market import Market
+from master.live.market import WINDOW_SECONDS, Market
 from master.live.pulse import Pulse
-from master.log import logger
 from master.pricing.prices import Prices
+from master.recall import Recall
 from master.settings import MasterSettings, is_loopback
 from master.streams.fanout import Fanout
-from master.streams.resume import PAGE, ReaderPast, placed
+from master.streams.resume import ReaderPast
 from master.streams.sessions import Streams
 from master.web import dashboard
 from master.web.api import application
 from master.web.http import Gate
 from master.web.metrics import Usage, Vitals
 from master.web.rooms import Rooms
-
-log = logger("serving")
-
-REMEMBERED = 3_600_000_000
-"""Microseconds before the start whose trades market and candles are told again: those of the longest volumes."""
-WARM_PAUSE = 0.02
-"""Seconds between two pages of them, so that what arrives is not kept waiting."""
 
 
 class Serving:
@@ -48,13 +39,14 @@ class Serving:
         self._journal = journal
         self._position = position
         self._reader = Reader(settings.server.data)
-        self._market = Market()
+        self._market = Market(WINDOW_SECONDS if settings.prices.reads_windows else 0)
         self._pulse = Pulse(ingest.exchanges, self._market)
         self._prices = Prices(self._market, settings.prices)
         self._candles = Candles(time_ns() // 1000)
         self._fanout = Fanout(self._candles, position)
         self._streams = Streams(self._fanout, ReaderPast(self._reader, settings.server.data))
-        ingest.audience += [self._market.take, self._pulse.hear, self._candles.take, self._fanout.hear]
+        self._recall = Recall(self._reader, position, self._market, self._candles, self._fanout)
+        ingest.audience += [self._recall.hear, self._market.take, self._pulse.hear, self._candles.take, self._fanout.hear]
         ingest.consumers = self._streams.serve
 
     def application(self) -> web.Application:
@@ -75,7 +67,7 @@ class Serving:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._pulse.run())
             tasks.create_task(self._record_prices())
-            tasks.create_task(self._remember())
+            tasks.create_task(self._recall_all())
 
     async def say_farewell(self) -> None:
         """After the last event is durable: tell consumers where to go on."""
@@ -94,27 +86,10 @@ class Serving:
             if self._ingest.trouble is None:
                 self._ingest.record([*self._prices.events(time_ns() // 1000)])
 
-    async def _remember(self) -> None:
-        """Tell market and candles the trades of the hour before this start; candles that begin in it are whole then."""
-        if not self._position:
-            return
-        since = time_ns() // 1000 - REMEMBERED
-        question = Question("trades", start=since, until=self._position, limit=PAGE)
-        told = 0
-        try:
-            while True:
-                found = await self._reader.ask(question)
-                trades = placed(found.body)
-                self._market.take([trade for _, trade in trades], 0)
-                for position, trade in trades:
-                    self._candles.take([trade], position)
-                told += len(trades)
-                if found.cursor is None:
-                    break
-                question = replace(question, cursor=found.cursor)
-                await asyncio.sleep(WARM_PAUSE)
-        except ReaderError as error:
-            log.error("volumes, prices and candles begin without the trades before this start", told=told, reason=str(error))
-        else:
-            self._candles.reach_back(since)
-            log.info("the market knows the last hour", trades=told)
+    async def _recall_all(self) -> None:
+        """What was before this start, where there was anything."""
+        if self._position:
+            await self._recall.views()
+        self._ingest.audience.remove(self._recall.hear)
+        if self._position:
+            await self._recall.trades()

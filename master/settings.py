@@ -1,6 +1,6 @@
 """config.json as both programs read it: the file, then secret files, then environment (`COLLECTOR_MASTER__KEY`), then options.
 
-The master reads its three sections and leaves the rest to the collector, whose settings build on these.
+The master reads its own sections and leaves the rest to the collector, whose settings build on these.
 """
 
 from ipaddress import IPv6Address, ip_address
@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from master.auth import PLACEHOLDER_KEY
+from master.jetstream.settings import JetStreamSettings
 from master.pricing.feeds import PriceSettings
 from master.section import Section
 
@@ -90,6 +91,7 @@ class MasterSettings(BaseSettings):
     master: Master = Master()
     server: Server = Server()
     prices: PriceSettings = PriceSettings()
+    jetstream: JetStreamSettings = JetStreamSettings()
 
 
 Model = TypeVar("Model", bound=BaseSettings)

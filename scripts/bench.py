@@ -7,17 +7,17 @@ import argparse
 import asyncio
 import json
 import logging
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from random import Random
 from statistics import median
-from time import monotonic, process_time
+from time import process_time
 from typing import Any
+from unittest.mock import patch
 
 import aiohttp
 import msgspec
@@ -34,6 +34,8 @@ sys.path.insert(0, str(ROOT))
 
 import bench_guarantee  # noqa: E402 (the project is run from its folder, not installed)
 import bench_recorded  # noqa: E402
+import bench_serving  # noqa: E402
+from bench_serving import master, running  # noqa: E402
 
 from adapters import registry  # noqa: E402 (the project is run from its folder, not installed)
 from adapters.book import BookOptions  # noqa: E402
@@ -47,6 +49,8 @@ from master.auth import PLACEHOLDER_KEY  # noqa: E402
 from master.log import configure  # noqa: E402
 
 RUN_WITHIN = 60.0
+SERVING = (50_000, 10_000_000, [*bench_serving.PARTS], 10.0)
+"""Events a second, trades of the day in the lake, the parts and the seconds of each; bench_serving.py runs them by itself."""
 
 
 class Figure(Struct):
@@ -68,7 +72,11 @@ def main() -> int:
     guarantees = list(guarantee(options.runs, options.events))
     if options.json:
         report: dict[str, Any] = {figure.name: {"value": round(figure.value, 3), "unit": figure.unit} for figure in figures}
-        more = {"guarantee": guarantees, "exchanges": list(bench_recorded.costs())}
+        more = {
+            "guarantee": guarantees,
+            "exchanges": list(bench_recorded.costs()),
+            "serving": list(bench_serving.costs(*SERVING)),
+        }
         print(json.dumps(report | msgspec.to_builtins(more, str_keys=True)))
         return 0
     table = Table(title="CPU of the measured process, median of runs", title_justify="left")
@@ -82,13 +90,15 @@ def main() -> int:
     console.print(table)
     console.print(guarantee_table(guarantees))
     console.print(recorded_table())
+    for cost in bench_serving.costs(*SERVING):
+        console.print(bench_serving.row(cost), highlight=False)
     return 0
 
 
 def guarantee(runs: int, events: int) -> list[bench_guarantee.Cost]:
     """The sending side with and without its spool, against a master of its own."""
-    with tempfile.TemporaryDirectory() as folder, master(Path(folder)) as url:
-        return list(bench_guarantee.costs(url, runs, events))
+    with tempfile.TemporaryDirectory() as folder, master(Path(folder)) as measured:
+        return list(bench_guarantee.costs(measured.url, runs, events))
 
 
 def guarantee_table(costs: list[bench_guarantee.Cost]) -> Table:
@@ -122,7 +132,8 @@ def measure(runs: int, events: int) -> Iterator[Figure]:
         values: list[float] = [uvloop.run(run()) for _ in range(runs)]
         return Figure(name, median(values), unit, target, values)
 
-    with tempfile.TemporaryDirectory() as folder, master(Path(folder)) as url:
+    with tempfile.TemporaryDirectory() as folder, master(Path(folder)) as measured:
+        url = measured.url
         ours = repeated("worker: binance trade, socket to acked, saturated", "us", 2.5, lambda: worker("trade", events, url))
         yield ours
         yield repeated("worker: the same at 10,000 frames/s over 50 sockets", "us", None, lambda: paced(events // 2, url))
@@ -131,7 +142,8 @@ def measure(runs: int, events: int) -> Iterator[Figure]:
         yield Figure("times cheaper than plain", plain.value / ours.value, "x", 5.0)
         yield repeated("worker: 24-level depth frame with its book", "us", 12.0, lambda: worker("depth", events, url))
         yield repeated("worker: kraken book frame with CRC32", "us", 8.0, lambda: worker("kraken", events, url))
-    yield repeated("master: trade, batch to journal fsync", "us", 1.0, lambda: master_side(events * 5))
+    yield repeated("master: trade, batch to journal fsync", "us", 1.0, lambda: master_side(events * 5, with_audience=False))
+    yield repeated("master: the same, and into market, candles and streams", "us", None, lambda: master_side(events * 5))
     yield Figure("worker: memory before books", worker_memory(), "MB", 60.0)
     yield Figure("a book level", level_bytes(), "bytes", 300.0)
 
@@ -146,31 +158,6 @@ def source(kind: str, count: int, per_write: int = 20, rate: float = 0) -> Itera
     with running(command) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-
-
-@contextmanager
-def master(folder: Path) -> Iterator[str]:
-    """A master of its own: its WebSocket address."""
-    config = folder / "config.json"
-    config.write_text('{"server": {"port": 0, "http_port": 0}}')
-    announced = folder / "data" / "master.json"
-    with running([sys.executable, "-m", "master", "--config", str(config), "--data", str(folder / "data")]):
-        deadline = monotonic() + RUN_WITHIN
-        while not announced.exists():
-            if monotonic() > deadline:
-                raise TimeoutError("the master does not come up")
-            os.sched_yield()
-        yield f"ws://127.0.0.1:{json.loads(announced.read_text())['port']}"
-
-
-@contextmanager
-def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
 
 
 # The worker: feed, adapter, outbox and pool as they run in a worker process.
@@ -298,12 +285,20 @@ uvloop.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
 
-async def master_side(events: int) -> float:
-    """Microseconds of a trade, from its batch on the socket to the fsync of the journal and the acknowledgement."""
+async def master_side(events: int, *, with_audience: bool = True) -> float:
+    """Microseconds of a trade, from its batch on the socket to the fsync of the journal and the acknowledgement; and into what
+    is served."""
+    from master.live.candles import Candles  # noqa: PLC0415
+    from master.live.market import Market  # noqa: PLC0415
+    from master.live.pulse import Pulse  # noqa: PLC0415
     from master.service import run  # noqa: PLC0415 (opens the lake's libraries)
     from master.settings import MasterSettings, load  # noqa: PLC0415
+    from master.streams.fanout import Fanout  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        if not with_audience:  # a master has no such switch, and needs none
+            for room, name in ((Market, "take"), (Candles, "take"), (Pulse, "hear"), (Fanout, "hear")):
+                stack.enter_context(patch.object(room, name, lambda *_: None))
         data = Path(folder)
         settings = load(MasterSettings, {"server": {"port": 0, "http_port": 0, "data": folder}})
         stop = asyncio.Event()

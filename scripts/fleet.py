@@ -70,14 +70,15 @@ def compose(settings: Settings) -> str:
 
 def kubernetes(settings: Settings, config: Path, registry: str) -> str:
     """Manifests. A large exchange has several pods, each with its share of the pairs. Raises ConfigError for a key."""
-    if settings.master.key.get_secret_value() != PLACEHOLDER_KEY:
+    text = config.read_text()
+    content = json.loads(text)
+    if content.get("master", {}).get("key", PLACEHOLDER_KEY) != PLACEHOLDER_KEY:
         raise ConfigError("master.key: a ConfigMap is no place for a key; take it out of the configuration, and see `secret`")
-    content = config.read_text()
-    collectors = [_stateful_set(each, settings, json.loads(content), registry) for each in _collected(settings)]
+    collectors = [_stateful_set(each, settings, content, registry) for each in _collected(settings)]
     return _filled(
         "kubernetes.yaml",
-        config="\n".join(f"    {line}" for line in content.splitlines()),
-        fingerprint=_fingerprint({name: json.loads(content).get(name) for name in ("master", "server", "prices")}),
+        config="\n".join(f"    {line}" for line in text.splitlines()),
+        fingerprint=_fingerprint({name: content.get(name) for name in ("master", "server", "prices")}),
         registry=registry,
         version=__version__,
         master_memory=MASTER_MB,

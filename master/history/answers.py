@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from master import ledger
 from master.history.questions import (
+    HOUR,
     INTERVALS,
     MOST_BYTES,
     Cursor,
@@ -40,22 +41,37 @@ _TABLE = {table.name: table for table in TABLES}
 _ROWS = """
 SELECT * FROM {rows} WHERE {conditions} ORDER BY {order} LIMIT $limit
 """
+_VOLUME = """rtrim(rtrim((
+        coalesce(sum(CASE WHEN strlen(amount_text) <= 10 THEN TRY_CAST(amount_text AS DECIMAL(18, 8)) END), 0)
+        + coalesce(sum(CASE WHEN strlen(amount_text) > 10 THEN TRY_CAST(amount_text AS DECIMAL(38, 18)) END), 0)
+    )::VARCHAR, '0'), '.')"""
+"""Text of ten characters fits the short decimal, which costs a fifth of the long one; sums are exact to 18 places."""
+_NEWEST = """
+SELECT * FROM {rows} WHERE position IN (
+    SELECT arg_max(position, (received, position)) FROM {rows} WHERE {conditions} GROUP BY exchange, symbol
+) ORDER BY received, position LIMIT $limit
+"""
+_HOURS = """
+SELECT exchange, symbol, time - ((time % $size) + $size) % $size AS start,
+    min(time) AS first_at, arg_min(position, (time, position)) AS first_position, arg_min(price_text, (time, position)) AS open,
+    max(time) AS last_at, arg_max(position, (time, position)) AS last_position, arg_max(price_text, (time, position)) AS close,
+    arg_max(price_text, price) AS high, arg_min(price_text, price) AS low, {volume} AS volume, count(*) AS trades,
+    max(epoch_us(received)) AS received
+FROM (SELECT *, epoch_us(coalesce(timestamp, received)) AS time FROM {rows} WHERE {conditions} AND price IS NOT NULL)
+GROUP BY ALL
+"""
 _CANDLES = """
 SELECT {exchange} AS exchange, $symbol::VARCHAR AS symbol, max(time) AS timestamp, max(epoch_us(received)) AS received,
     $interval AS interval, start,
     arg_min(price_text, (time, position)) AS open_text, arg_max(price_text, price) AS high_text,
     arg_min(price_text, price) AS low_text, arg_max(price_text, (time, position)) AS close_text,
-    rtrim(rtrim((
-        coalesce(sum(CASE WHEN strlen(amount_text) <= 10 THEN TRY_CAST(amount_text AS DECIMAL(18, 8)) END), 0)
-        + coalesce(sum(CASE WHEN strlen(amount_text) > 10 THEN TRY_CAST(amount_text AS DECIMAL(38, 18)) END), 0)
-    )::VARCHAR, '0'), '.') AS volume_text,
+    {volume} AS volume_text,
     count(*) AS trades, start + $size <= $now AS closed, max(position) AS position
 FROM (SELECT *, time - ((time % $size) + $size) % $size AS start FROM (
     SELECT *, epoch_us(coalesce(timestamp, received)) AS time FROM {rows}
 )) WHERE {conditions} GROUP BY start ORDER BY start {way} LIMIT $limit
 """
-"""Text of ten characters fits the short decimal, which costs a fifth of the long one; sums are exact to 18 places. Where equal
-prices have different texts, high and low may be either."""
+"""Where equal prices have different texts, high and low may be either."""
 
 
 class Answers:
@@ -89,6 +105,8 @@ class Answers:
         if question.table == "completeness":
             return self._completeness(question, now)
         page = _Page(question, self._view.position)
+        if question.table == "hours":
+            return self._hours(page)
         if question.table == "gaps" and question.after is None:
             self._mount_ledger(now)
             found = self._ask(page.rows("gaps"), page)
@@ -125,6 +143,12 @@ class Answers:
 
     def _ask(self, sql: str, page: "_Page") -> pa.Table:
         return self._connection.execute(sql, page.parameters).to_arrow_table()
+
+    def _hours(self, page: "_Page") -> Found:
+        first, last = page.span("received")
+        parts = [part for part in self._view.parts(_TABLE["trades"]) if part.received[0] <= last and part.received[1] >= first]
+        found = self._ask(page.hours(self._rows(page, _TABLE["trades"], parts)), page)
+        return Found(_body(found, "json", None, None), found.num_rows)
 
     def _mount_ledger(self, now: int) -> None:
         mount(self._connection, self._view, with_ledger=True)
@@ -203,6 +227,8 @@ class _Page:
         return self._question.limit * self._size
 
     def rows(self, source: str) -> str:
+        if self._question.newest:
+            return _NEWEST.format(rows=source, conditions=" AND ".join(self._conditions))
         way = " DESC" if self.is_back else ""
         order = "position" if self._question.after is not None else f"received{way}, position{way}"
         return _ROWS.format(rows=source, conditions=" AND ".join(self._conditions), order=order)
@@ -211,12 +237,17 @@ class _Page:
         self.parameters |= {"interval": self._question.interval, "size": self._size, "now": now}
         exchange = "''" if self._question.exchange is None else "$exchange::VARCHAR"
         conditions, way = " AND ".join(self._conditions), "DESC" if self.is_back else ""
-        return _CANDLES.format(exchange=exchange, rows=source, conditions=conditions, way=way)
+        return _CANDLES.format(exchange=exchange, rows=source, conditions=conditions, way=way, volume=_VOLUME)
+
+    def hours(self, source: str) -> str:
+        del self.parameters["limit"]
+        self.parameters["size"] = HOUR
+        return _HOURS.format(rows=source, conditions=" AND ".join(self._conditions), volume=_VOLUME)
 
     def is_certain(self, found: pa.Table, edge: int) -> bool:
         """Whether there are rows enough, and none that was not looked at, from `edge` on, comes before the last or belongs into
         it."""
-        if found.num_rows <= self._question.limit:
+        if found.num_rows <= self._question.limit or self._question.newest:
             return False
         last = self._key(found, found.num_rows - 1)
         return last > edge if self.is_back else last + self._size <= edge

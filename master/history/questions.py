@@ -62,9 +62,12 @@ class Question(Struct, omit_defaults=True):
     `candles` are made of the trades, each in the bucket of its venue time; without an exchange, of all that have the symbol.
     `gaps` of a market are all that touch it: also those of its whole exchange, and of everything. `completeness` comes whole,
     whatever the limit.
+
+    With `newest`, only the newest row of each market is one. `hours` are what the trades received in that time add up to, of
+    each market and hour of venue time, for candles to go on with; all of them come at once.
     """
 
-    table: Stored | Literal["candles", "completeness"]
+    table: Stored | Literal["candles", "completeness", "hours"]
     exchange: str | None = None
     symbol: str | None = None
     start: int | None = None
@@ -75,6 +78,7 @@ class Question(Struct, omit_defaults=True):
     format: Literal["json", "csv", "parquet", "arrow"] = "json"
     after: int | None = None
     until: int | None = None
+    newest: bool = False
 
 
 class Found(Struct):
@@ -124,6 +128,8 @@ def check(question: Question) -> None:
         _check_candles(question)
     elif question.interval is not None:
         raise QuestionError("interval", "leave it out: only candles have one")
+    if question.newest and (question.start is None or question.table in ("candles", "completeness", "gaps", "hours")):
+        raise QuestionError("newest", "of what is stored of markets, and with a start")
     if question.after is not None:
         _check_after(question)
     if question.cursor is not None:
@@ -138,7 +144,7 @@ def _check_candles(question: Question) -> None:
 
 
 def _check_after(question: Question) -> None:
-    if question.table in ("candles", "completeness"):
+    if question.table in ("candles", "completeness", "hours") or question.newest:
         raise QuestionError("after", f"leave it out: {question.table} are in order of time")
     for name in ("start", "end", "cursor"):
         if getattr(question, name) is not None:

@@ -121,6 +121,11 @@ class LiveBook:
         return self._book if self._followed is None else self._followed.newest
 
     @property
+    def is_known(self) -> bool:
+        """Whether anything was ever told of it, if only that something is missing."""
+        return self._book is not None or self.is_recovering or self._followed is not None
+
+    @property
     def is_followed(self) -> bool:
         """Whether it is made of changes since the last whole book."""
         return self._followed is not None

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from decimal import Context, Decimal, localcontext
 
+from msgspec import Struct
+
 from adapters.events import Candle, Event, Trade
 from master.history.questions import DAY, HOUR, INTERVALS, MINUTE, SECOND
 
@@ -19,6 +21,34 @@ _SIZES = tuple(size for size, _, _ in _LEVELS)
 
 _exact = Context(prec=100)
 """In which volumes are added: what comes in and who looks enter it, once for all that they do."""
+
+
+class Hour(Struct):
+    """What stored trades of one market and hour of venue time add up to (the `hours` of master/history)."""
+
+    exchange: str
+    symbol: str
+    start: int
+    first_at: int
+    first_position: int
+    open: str
+    last_at: int
+    last_position: int
+    close: str
+    high: str
+    low: str
+    volume: str
+    trades: int
+    received: int
+
+    @property
+    def bar(self) -> "Bar":
+        bar = Bar.__new__(Bar)
+        bar.first, bar.open = (self.first_at, self.first_position), self.open
+        bar.last_at, bar.last_position, bar.close = self.last_at, self.last_position, self.close
+        bar.high, bar.low = (float(self.high), self.high), (float(self.low), self.low)
+        bar.volume, bar.trades, bar.received = Decimal(self.volume), self.trades, self.received
+        return bar
 
 
 class Bar:
@@ -172,7 +202,7 @@ class Watch:
 
     def changes(self, now: int) -> list[Candle]:
         """The candles that changed or closed since this was last asked, as they are now, oldest first. One that only the lake
-        still knows, or that began before `Candles.since`, is not among them."""
+        still knows, or that is not known whole, is not among them."""
         due = self._changed | {start for start in self._open if start + self._size <= now}
         self._changed = set()
         told = []
@@ -188,11 +218,11 @@ class Watch:
 
 
 class Candles:
-    """The live candles of all markets, which take what is durable, in order. Candles that begin before `since` are not told:
-    some of their trades were never heard here."""
+    """The live candles of all markets, which take what is durable, in order. Candles that begin before `since` are not told,
+    nor those of an hour and more that begin before `hours_since`: some of their trades were never heard here."""
 
     def __init__(self, since: int) -> None:
-        self.since = since
+        self.since = self.hours_since = since
         self.position = 0
         """Of the newest event taken."""
         self._ladders: dict[str, dict[str, _Ladder]] = {}
@@ -221,13 +251,19 @@ class Candles:
                         if watch.exchange in ("", event.exchange):
                             watch.note(at)
 
-    def reach_back(self, since: int) -> None:
+    def go_on_with(self, hours: Iterable[Hour]) -> None:
+        """Take trades of before, that are not given to `take`, as what they add up to."""
+        with localcontext(_exact):
+            for hour in hours:
+                self._ladder(hour.exchange, hour.symbol, hour.received).put(_SIZES.index(HOUR), hour.start, hour.bar)
+
+    def reach_back(self, since: int, hours_since: int) -> None:
         """The trades from here on were taken too: candles are whole from here. The one that was under way at the beginning,
         of which nothing could be told yet, is told to those who watch."""
         for of_symbol in self._watches.values():
             for watch in of_symbol:
                 watch.note(self.since)
-        self.since = since
+        self.since, self.hours_since = since, hours_since
 
     def _ladder(self, exchange: str, symbol: str, now: int) -> _Ladder:
         of_symbol = self._ladders.setdefault(symbol, {})
@@ -253,7 +289,7 @@ class Candles:
         size = INTERVALS[interval]
         of_symbol = self._ladders.get(symbol, {})
         ladders = [ladder for name, ladder in of_symbol.items() if exchange in ("", name)]
-        if start < self.since or not all(ladder.has(start, size) for ladder in ladders):
+        if start < (self.since if size < HOUR else self.hours_since) or not all(ladder.has(start, size) for ladder in ladders):
             return None
         with localcontext(_exact):
             bar = _joined(bar for ladder in ladders for bar in ladder.within(start, size))

@@ -40,7 +40,7 @@ class Best(Struct, gc=False):
 class Source:
     """One exchange's market of one symbol, as far as its newest events tell."""
 
-    __slots__ = ("exchange", "live", "symbol", "ticker", "trade", "traded", "volume", "window")
+    __slots__ = ("_has_window", "exchange", "live", "symbol", "ticker", "trade", "traded", "volume", "window")
 
     def __init__(self, exchange: str, symbol: str, span: int, volume: Ring) -> None:
         self.exchange = exchange
@@ -52,6 +52,7 @@ class Source:
         self.ticker: Ticker | None = None
         self.live = LiveBook()
         self.window = TradeWindow(span)
+        self._has_window = span > 0
         self.volume = volume
 
     def take(self, trade: Trade) -> None:
@@ -64,7 +65,8 @@ class Source:
         time = trade.timestamp or received
         if time > received + AHEAD:
             time = received
-        self.window.add(time, price, amount)
+        if self._has_window:
+            self.window.add(time, price, amount)
         self.volume.add(time, quote)
         if time >= self.traded:
             self.trade, self.traded = trade, time
@@ -164,6 +166,20 @@ class Source:
         }
 
 
+def doubted(gap: Gap) -> tuple[str | None, str | None] | None:
+    """Symbol and exchange (None: any) of the books that something is missing of: one, those of an exchange, or any where nobody
+    knows whose events are gone; None where it is about no book."""
+    if gap.channel == "orderbooks":
+        return gap.symbol, gap.exchange
+    return (None, None) if gap.exchange == "" and gap.channel in ("delivery", "journal") else None
+
+
+def is_in_doubt(book: Event, gap: Event) -> bool:
+    """Whether this gap, told after the book, may be of its changes."""
+    scope = doubted(gap) if isinstance(gap, Gap) else None
+    return scope is not None and scope[0] in (None, book.symbol) and scope[1] in (None, book.exchange)
+
+
 def _age(now: int, then: int | None) -> float | None:
     """In seconds; a clock that is ahead of ours makes nothing younger than now."""
     return None if then is None else max(0, now - then) / 1e6
@@ -177,6 +193,7 @@ class Market:
     """
 
     def __init__(self, window_seconds: int = WINDOW_SECONDS) -> None:
+        """`window_seconds`: for which all trades are kept; 0, where nobody reads them, saves half of what a trade costs."""
         self.position = 0
         """Of the newest event taken."""
         self.symbols: dict[str, dict[str, Source]] = {}
@@ -222,6 +239,17 @@ class Market:
             except ValueError:
                 self._refuse(event)
 
+    def recall(self, event: Event) -> bool:
+        """Take the newest book or ticker of before a start, unless this life has heard of it already: whether it was taken."""
+        source = self.source(event.exchange, event.symbol or "")
+        if source.live.is_known if isinstance(event, Book) else source.ticker is not None:
+            return False
+        try:
+            self._take_view(event)
+        except ValueError:
+            return False  # it was refused, and said, when it came
+        return True
+
     def _take_view(self, event: Event) -> None:
         """Anything but a trade."""
         kind = type(event)
@@ -241,13 +269,11 @@ class Market:
         self.source(ticker.exchange, ticker.symbol).ticker = ticker
 
     def _take_gap(self, gap: Gap) -> None:
-        """Books that something is missing of: one, those of an exchange, or any where nobody knows whose events are gone."""
-        if gap.channel == "orderbooks":
-            for source in self.sources(gap.symbol, gap.exchange):
-                source.live.lose()
-        elif gap.exchange == "" and gap.channel in ("delivery", "journal"):
-            for source in self.sources():
-                source.live.lose()
+        scope = doubted(gap)
+        if scope is not None:
+            for source in self.sources(*scope):
+                if source.live.is_known:  # else it may be a market of which nobody wants a book
+                    source.live.lose()
 
     def _refuse(self, event: Event) -> None:
         """A price or amount that is no number: whoever sent it broke the contract. The book that it was about is in doubt."""

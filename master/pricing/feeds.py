@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from adapters.errors import SymbolError
 from adapters.symbols import parse, spot
-from master.pricing.methods import Method, Rules
+from master.pricing.methods import METHODS, Method, Rules
 from master.section import Section
 
 USD = "USD"
@@ -100,6 +100,12 @@ class PriceSettings(Section):
     def rules(self, method: Method | None = None) -> Rules:
         """Of a feed, which may have its own method."""
         return self._rules(method or self.method, self.stale_seconds, self.outlier_bps, self.min_sources)
+
+    @property
+    def reads_windows(self) -> bool:
+        """Whether any feed's method looks at more than last trades."""
+        methods = {self.method, self.conversion.method, *(each.method for each in self.feeds if each.method)}
+        return any(METHODS[method].reads_window for method in methods)
 
     def conversion_rules(self) -> Rules:
         own = self.conversion

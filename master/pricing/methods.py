@@ -273,12 +273,13 @@ class _Functions(Struct, frozen=True):
     of_source: Callable[[Quote, Rules, int], tuple[float, float]]
     """(price, weight), or NOTHING."""
     together: Callable[[list[Used]], float]
+    reads_window: bool = False
 
 
 METHODS: dict[Method, _Functions] = {
     "weighted_median": _Functions(_decayed, _weighted_median),
-    "volume_weighted_median": _Functions(_by_volume, _weighted_median),
-    "vwap": _Functions(_vwap, _mean),
-    "twap": _Functions(_twap, _mean),
+    "volume_weighted_median": _Functions(_by_volume, _weighted_median, reads_window=True),
+    "vwap": _Functions(_vwap, _mean, reads_window=True),
+    "twap": _Functions(_twap, _mean, reads_window=True),
     "median_filtered": _Functions(_alike, _median),
 }

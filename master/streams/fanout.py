@@ -124,6 +124,12 @@ class Fanout:
             position += 1
         self.position = max(self.position, position - 1)
 
+    def recall(self, event: Event, position: int) -> None:
+        """The newest of a view from before a start, unless this life has heard a newer one."""
+        for channel in _CHANNELS_OF.get(type(event), []):
+            if channel.is_view and (topic := self._topic(channel, event.exchange, event.symbol or "")).last is None:
+                self._show(topic, event, position)
+
     def _route(self, event: Event, position: int) -> tuple[Topic, ...]:
         """Where events of this kind and market go: the views of it, and the streams that somebody listens to."""
         if isinstance(event, Gap):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.venue import Rate
-from collector.limits import MARGIN, Backoff, Breaker, Window
+from collector.limits import MARGIN, Breaker, Window
+from master.backoff import Backoff
 
 # Windows ------------------------------------------------------------------------------------------------------------------
 

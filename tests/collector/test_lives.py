@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from collector import limits
 from collector import spool as spool_module
-from collector.master_pool import FencedError, MasterPool
+from collector.engine import FencedError
+from collector.master_pool import MasterPool
 from collector.spool import Spool, SpoolTakenError
+from master import backoff
 from master.segments import segments_in
 from tests.collector.making import trade
 from tests.disk import room_for
@@ -24,7 +25,7 @@ NOWHERE = "ws://127.0.0.1:9"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other quickly."""
-    monkeypatch.setattr(limits.Backoff, "after_failure", lambda *_: 0.01)
+    monkeypatch.setattr(backoff.Backoff, "after_failure", lambda *_: 0.01)
     monkeypatch.setattr(spool_module, "RETRY_AFTER", 0.05)
 
 

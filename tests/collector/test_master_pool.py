@@ -10,12 +10,11 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from collector import limits
 from collector import outbox as outbox_module
 from collector.master_pool import MasterPool
 from collector.pending import Pressure
 from collector.spool import Spool
-from master import auth, guard, keys
+from master import auth, backoff, guard, keys
 from master.protocol import (
     MAX_BATCH,
     Accepted,
@@ -50,7 +49,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other quickly."""
-    monkeypatch.setattr(limits.Backoff, "after_failure", lambda *_: 0.01)
+    monkeypatch.setattr(backoff.Backoff, "after_failure", lambda *_: 0.01)
 
 
 @asynccontextmanager

@@ -112,23 +112,29 @@ class TestHealth:
         assert [each["gaps"] for each in found["exchanges"].values()] == [1, 7]
 
     @pytest.mark.parametrize(
-        "worker",
+        ("worker", "trouble"),
         [
-            Seen(state(exchange()), is_up=False),
-            Seen(None, is_up=False),
-            Seen(state(exchange(), master_connections=0)),
-            Seen(state(exchange(connections=1))),
-            Seen(state()),
+            (Seen(state(exchange()), is_up=False), "worker host-0 is down"),
+            (Seen(state(exchange(), master_connections=0)), "worker host-0 has no connection to the master"),
+            (Seen(state(exchange(), spool_trouble="no space left")), "worker host-0 cannot spool: no space left"),
+            (Seen(state(exchange(connections=1))), "kraken has 1 of 2 connections"),
+            (Seen(state()), "no exchange is collected"),
         ],
-        ids=["hung", "no word yet", "no master", "a connection is missing", "nothing to do"],
+        ids=["hung", "no master", "no disk", "a connection is missing", "nothing to do"],
     )
     def test_what_is_missing_is_starting_at_first_and_then_degraded(
-        self, worker: Seen, monkeypatch: pytest.MonkeyPatch
+        self, worker: Seen, trouble: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         one = picture(worker)
-        assert one.health()["status"] == "starting"
+        assert (one.health()["status"], one.health()["trouble"]) == ("starting", [trouble])
         monkeypatch.setattr(metrics, "STARTING", -1.0)
         assert one.health()["status"] == "degraded"
+
+    def test_all_that_is_missing_is_told(self) -> None:
+        found = picture(
+            Seen(None, is_up=False), Seen(state(exchange(), name="host-1", master_connections=0), "host-1")
+        ).health()
+        assert found["trouble"] == ["worker host-0 is down", "worker host-1 has no connection to the master"]
 
     def test_one_worker_of_many_is_enough(self) -> None:
         assert picture(Seen(state(exchange())), Seen(None, "host-1", is_up=False)).health()["status"] == "starting"

@@ -11,6 +11,7 @@ from adapters import registry
 from adapters.events import CHANNELS
 from collector.plan import BOOK_WEIGHT, Chunk, Pattern, Shard, WorkerPlan, chunks, part_of, parts, plan
 from collector.settings import Chunking, Exchange, Orderbook, Pairs, Settings
+from master.jetstream.settings import JetStreamSettings
 
 BASES = [f"C{number}" for number in range(40)]
 SYMBOLS = tuple(f"{base}/USDT" for base in BASES)
@@ -271,3 +272,9 @@ class TestAgain:
         both = Settings(exchanges=(exchange("kraken", trades=40), exchange("okx", trades=3), exchange("htx", trades=1)))
         planned = plan(both, 2, "host", running)
         assert homes(planned) == {("okx", 0): "host-0", ("htx", 0): "host-0", ("kraken", 0): "host-1"}
+
+    def test_where_exchanges_have_lanes_of_their_own_a_new_one_has_a_process_of_its_own(self) -> None:
+        running = plan(Settings(exchanges=(exchange("okx", trades=3), exchange("htx", trades=3))), 2, "host")
+        nats = JetStreamSettings(servers=("nats://127.0.0.1:4222",))
+        again = Settings(exchanges=(exchange("okx", trades=3), exchange("kraken", trades=1)), jetstream=nats)
+        assert homes(plan(again, 2, "host", running)) == {("okx", 0): homes(running)["okx", 0], ("kraken", 0): "host-2"}

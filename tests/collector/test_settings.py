@@ -35,7 +35,7 @@ EXAMPLE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither this machine's environment nor its secret files."""
-    for name in ("COLLECTOR_MASTER__KEY", "COLLECTOR_WORKERS"):
+    for name in ("COLLECTOR_MASTER__KEY", "COLLECTOR_WORKERS", "COLLECTOR_EXCHANGES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(master_settings, "SECRETS", tmp_path / "no-secrets")
 
@@ -89,6 +89,25 @@ class TestOnly:
 
     def test_one_that_is_not_configured(self) -> None:
         assert faults(TWO, ["okx"]) == ["--exchange okx: not in the configuration; there are binance, kraken"]
+
+    @pytest.mark.parametrize("chosen", ["kraken", "kraken,", " kraken , kraken"])
+    def test_chosen_in_the_environment(self, monkeypatch: pytest.MonkeyPatch, chosen: str) -> None:
+        monkeypatch.setenv("COLLECTOR_EXCHANGES", chosen)
+        found = load(TWO)
+        assert [each.name for each in found.enabled] == ["kraken"]
+        assert found.name == load(TWO, chosen.replace(",", " ").split()).name
+
+    def test_the_command_line_goes_before_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLLECTOR_EXCHANGES", "kraken")
+        assert [each.name for each in load(TWO, ["binance"]).enabled] == ["binance"]
+
+    def test_nothing_chosen_is_everything(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLLECTOR_EXCHANGES", "")
+        assert len(load(TWO).enabled) == 2
+
+    def test_what_is_not_configured_is_told_by_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLLECTOR_EXCHANGES", "kraken,okx")
+        assert faults(TWO) == ["COLLECTOR_EXCHANGES=okx: not in the configuration; there are binance, kraken"]
 
 
 class TestFaults:

@@ -37,9 +37,7 @@ class TestSieve:
         """The old process hears the trades before `end`, the new one those from `begin` to a later one, and both overlap."""
         trades = [trade(number, exchange=exchange) for number in range(41)]
         told, heard = trades[:end], trades[min(begin, end) : end + beyond]
-        assert (
-            told + sifted(noted(exchange, list(told)), list(heard)) == trades[: end + beyond]
-        )
+        assert told + sifted(noted(exchange, list(told)), list(heard)) == trades[: end + beyond]
 
     def test_another_market_is_another_count(self) -> None:
         told = noted("kraken", [trade(7), trade(3, ETH)])

@@ -13,7 +13,8 @@ from collector import exchange as collected
 from collector import feed
 from collector.exchange import Exchange
 from collector.exchanges import running
-from collector.limits import Backoff, Breaker
+from collector.limits import Breaker
+from master.backoff import Backoff
 from simulator import Simulator
 from tests.e2e.collecting import PAIRS, Memory, collecting, is_synced, plan_of
 from tests.e2e.test_faults import check_trades, trade_id

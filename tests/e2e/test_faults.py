@@ -16,7 +16,8 @@ from adapters.venue import Keepalive
 from collector import exchange as collected
 from collector import feed
 from collector.exchange import Exchange
-from collector.limits import Backoff, Breaker
+from collector.limits import Breaker
+from master.backoff import Backoff
 from simulator import Simulator
 from simulator.registry import load
 from tests.e2e.collecting import PAIRS, SHOWN, Memory, collecting, is_synced, numbers, plan_of

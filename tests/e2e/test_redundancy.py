@@ -12,8 +12,8 @@ from adapters.events import Book, Gap
 from collector import chunk, feed, lines
 from collector.exchange import Exchange
 from collector.feed import Ended
-from collector.limits import Backoff
 from collector.line import Line
+from master.backoff import Backoff
 from simulator import Simulator
 from tests.e2e.collecting import PAIRS, Memory, collecting, numbers
 from tests.e2e.test_backfill import check_whole, is_repaired

@@ -88,10 +88,10 @@ class Address(Struct, frozen=True):
             return await answer.text()
 
 
-def configuration(data: Path, **server: Any) -> dict[str, Any]:
+def configuration(data: Path, sections: dict[str, Any] | None = None, **server: Any) -> dict[str, Any]:
     """Of a master that keeps what these tests store, whose trades are all of one old day."""
     usual = {"data": str(data), "port": 0, "http_port": 0, "retention_days": FOR_EVER}
-    return {"master": {"key": KEY}, "server": {**usual, **server}}
+    return {"master": {"key": KEY}, "server": {**usual, **server}, **(sections or {})}
 
 
 def door(data: Path, key: str = KEY) -> Door:
@@ -117,13 +117,18 @@ async def _start_when_asked(reader: Reader) -> None:
 
 @asynccontextmanager
 async def running(
-    data: Path, *, seals: bool = False, hangup: asyncio.Event | None = None, **server: Any
+    data: Path,
+    *,
+    seals: bool = False,
+    hangup: asyncio.Event | None = None,
+    sections: dict[str, Any] | None = None,
+    **server: Any,
 ) -> AsyncIterator[Address]:
     """A master in this process; it begins no child unless it `seals`, or is asked about the past."""
     stop = asyncio.Event()
     seal = Sealer.run if seals else _seal_nothing
     with patch.object(Sealer, "run", seal), patch.object(Reader, "start", _start_when_asked):
-        serving = asyncio.create_task(run(load(MasterSettings, configuration(data, **server)), stop, hangup))
+        serving = asyncio.create_task(run(load(MasterSettings, configuration(data, sections, **server)), stop, hangup))
         await until(lambda: serving.done() or address(data), "a master")
         if serving.done():
             serving.result()
@@ -166,9 +171,9 @@ class Process:
 
 
 @contextmanager
-def process(data: Path, **server: Any) -> Iterator[tuple[Process, Address]]:
+def process(data: Path, sections: dict[str, Any] | None = None, **server: Any) -> Iterator[tuple[Process, Address]]:
     """A master that is up, in a process of its own."""
-    started = Process(data, configuration(data, **server))
+    started = Process(data, configuration(data, sections, **server))
     try:
         until_now(lambda: started.popen.poll() is not None or is_of(address(data), started), "a master process")
         found = address(data)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ from tests.master.running import (
 from tests.waiting import PATIENCE, until, until_now
 
 
-async def start(data: Path, **server: object) -> None:
+async def start(data: Path, **server: Any) -> None:
     """Start a master that is expected not to come up."""
     async with asyncio.timeout(PATIENCE):
         await run(load(MasterSettings, configuration(data, **server)), asyncio.Event())

@@ -1,6 +1,7 @@
 """config.json as the master reads it: every fault in one line that begins with the key's path, and never a secret in it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,21 @@ class TestSources:
         (tmp_path / "database_password").write_text("x")
         (tmp_path / "COLLECTOR_MASTER__KEY").write_text("mine")
         assert load(MasterSettings, {}).master.key.get_secret_value() == "mine"
+
+    def test_secrets_as_kubernetes_lays_them_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "..2026_01_31").mkdir()
+        (tmp_path / "..2026_01_31" / "COLLECTOR_MASTER__KEY").write_text("of the volume")
+        (tmp_path / "..data").symlink_to("..2026_01_31")
+        (tmp_path / "COLLECTOR_MASTER__KEY").symlink_to("..data/COLLECTOR_MASTER__KEY")
+        monkeypatch.setattr(settings, "SECRETS", tmp_path)
+        assert load(MasterSettings, {}).master.key.get_secret_value() == "of the volume"
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+    def test_a_secret_that_this_user_may_not_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(settings, "SECRETS", tmp_path)
+        (tmp_path / "COLLECTOR_MASTER__KEY").touch(mode=0)
+        (line,) = faults({})
+        assert line.startswith(f"{tmp_path / 'COLLECTOR_MASTER__KEY'}: Permission denied; ")
 
 
 class TestFaults:

@@ -66,6 +66,13 @@ class TestTrades:
     def test_the_time_of_a_trade(self, timestamp: int | None, expected: int) -> None:
         assert source_of(Trade("kraken", "BTC/USD", timestamp, NOON, "1", "1", "1", "buy")).traded == expected
 
+    def test_where_nobody_reads_windows_none_is_kept(self) -> None:
+        market = Market(0)
+        market.take([trade(1, NOON), trade(2, NOON + 1)], 1)
+        source = market.source("kraken", "BTC/USD")
+        assert (list(source.window), source.trade) == ([], trade(2, NOON + 1))
+        assert market.volumes.window("kraken", "BTC/USD", NOON, 60) > 0
+
     def test_window_and_volumes(self) -> None:
         market = market_of(trade(1, NOON), trade(2, NOON + 400 * SECOND), trade(3, NOON + 101 * SECOND, price="50"))
         source = market.source("kraken", "BTC/USD")
@@ -241,6 +248,13 @@ class TestNumbersThatAreNone:
         market = market_of(book(), event)
         assert market.source("kraken", "BTC/USD").is_recovering
         assert market.source("kraken", "BTC/USD").book is None
+
+
+@pytest.mark.parametrize("missing", [gap(symbol=None), gap("delivery", "", None)])
+def test_a_market_without_a_book_has_none_to_recover(missing: Gap) -> None:
+    source = source_of(trade(1, NOON), missing)
+    assert not source.is_recovering
+    assert source.state(NOON) == "live"
 
 
 def test_sources() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from collector.settings import load as load_collector
+from master.pricing.feeds import PriceSettings
 from master.settings import ConfigError, MasterSettings, load
 
 REPOSITORY = Path(__file__).parents[3]
@@ -129,3 +130,17 @@ class TestFtso:
         for rules in (found.rules(), found.conversion_rules()):
             assert (rules.method, rules.decay, rules.min_sources) == ("weighted_median", 0.00005, 1)
             assert rules.stale_seconds is rules.outlier_bps is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "reads"),
+    [
+        ({}, False),
+        ({"method": "vwap"}, True),
+        ({"conversion": {"method": "twap"}}, True),
+        ({"feeds": [{"feed": {"name": "BTC/USD"}, "sources": [], "method": "volume_weighted_median"}]}, True),
+        ({"feeds": [{"feed": {"name": "BTC/USD"}, "sources": []}]}, False),
+    ],
+)
+def test_whether_windows_are_read(settings: dict[str, Any], *, reads: bool) -> None:
+    assert PriceSettings.model_validate(settings).reads_windows is reads

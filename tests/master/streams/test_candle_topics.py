@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from adapters.events import Trade
-from master import serving
+from master import recall, serving
 from master.history.questions import MINUTE, SECOND
 from master.streams import candle_topics, outlet
 from tests.master.making import NOON, STREAM, batch, trade
@@ -31,7 +31,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (candle_topics, serving):
+    for module in (candle_topics, serving, recall):
         monkeypatch.setattr(module, "time_ns", clock.time_ns)
     return clock
 
