@@ -25,7 +25,7 @@ from tests.e2e.test_collector import Reader
 from tests.e2e.test_faults import check_trades, is_right
 from tests.waiting import until
 
-VENUES = ("binance", "kraken", "okx", "coinbase", "bitfinex", "gateio", "kucoin")
+VENUES = ("binance", "kraken", "okx", "bitfinex")
 RATE = 600.0
 
 
@@ -120,7 +120,7 @@ def is_rebuilt(sim: Simulator, memory: Memory, name: str, symbol: str, reader: R
     return all(reader.best(side) == numbers(truth[side]) for side in ("bids", "asks"))
 
 
-@pytest.mark.parametrize("name", ["binance", "kraken", "okx"])
+@pytest.mark.parametrize("name", ["binance", "kraken"])
 async def test_pairs_move_to_smaller_connections_and_back(name: str) -> None:
     symbols = PAIRS[name]
     shown = BookOptions(SHOWN, 0.1)
