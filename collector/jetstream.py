@@ -135,7 +135,9 @@ class _Flight:
     def look(self) -> None:
         """Whether an answer is overdue."""
         if self._sent and monotonic() - self._sent[0][1] > ANSWER_WITHIN:
-            self._refused("the server does not answer what is published")
+            self._refused(
+                "the server does not answer what is published; if its disk was full, it needs room and then a restart"
+            )
 
 
 class JetStream:

@@ -21,6 +21,7 @@ from adapters.backfill import LastTrade
 from adapters.events import Event, Gap, Price, Trade
 from master import legacy
 from master.door import Door, Grant, address_of
+from master.jetstream.state import NatsState
 from master.journal import Journal, JournalError
 from master.log import logger
 from master.protocol import (
@@ -175,6 +176,7 @@ class Ingest:
         self._taken: deque[list[Event]] = deque()
         self.audience: list[Audience] = []
         self.batch_audience: list[BatchAudience] = []
+        self.nats: Callable[[], NatsState] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         receiver.marks[self._own] = Mark(worker="master")
 

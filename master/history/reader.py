@@ -178,7 +178,10 @@ class Reader:
         if child.returncode is None:
             with suppress(ProcessLookupError):  # it may have ended just now
                 child.kill()
-        return await child.wait()
+        assert child.stdin is not None
+        child.stdin.close()
+        await child.communicate()  # to the end of its pipes: nothing of it is left for the end of the loop
+        return child.returncode
 
 
 def _fail(waiting: _Waiting, error: Exception) -> None:

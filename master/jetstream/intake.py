@@ -17,6 +17,7 @@ from master.jetstream.consumer import Reader, ReadError
 from master.jetstream.link import Link, LinkError, in_words, linked
 from master.jetstream.republish import Republisher
 from master.jetstream.settings import JetStreamSettings
+from master.jetstream.state import NatsState
 from master.jetstream.streams import StreamError, reconcile
 from master.jetstream.subjects import QUEUE, exchange_of
 from master.journal import JournalError
@@ -40,10 +41,11 @@ def name_of(settings: JetStreamSettings, data: Path) -> str:
 
 
 class Intake:
-    """Reads the exchanges that are this master's. `trouble`: why none can be read now; `exchanges`: those that are."""
+    """Reads the exchanges that are this master's, and publishes again what is stored."""
 
     def __init__(self, settings: JetStreamSettings, data: Path, ingest: Ingest, ending: asyncio.Event) -> None:
-        self.trouble: str | None = "not connected yet"
+        self._trouble: str | None = "not connected yet"
+        ingest.nats = self._state
         self._settings = settings
         self._ingest = ingest
         self._board = Board(name_of(settings, data), time_ns() // 1000)
@@ -56,9 +58,10 @@ class Intake:
         if self.republisher is not None:
             ingest.batch_audience.append(self.republisher.hear)
 
-    @property
-    def exchanges(self) -> list[str]:
-        return sorted(self._readers)
+    def _state(self) -> NatsState:
+        out = self.republisher
+        figures = (out.published, out.left_out) if out is not None else (0, 0)
+        return NatsState(self._trouble, sorted(self._readers), *figures)
 
     async def run(self) -> None:
         """Until `ending` is set, and what was taken is acknowledged."""
@@ -78,13 +81,13 @@ class Intake:
 
     def _say(self, trouble: str | None) -> None:
         """Once for each reason, and once that it is over."""
-        if trouble == self.trouble:
+        if trouble == self._trouble:
             return
         if trouble is None:
             log.info("reading from NATS", master=self._board.name)
         else:
             log.error("cannot read from NATS", reason=trouble)
-        self.trouble = trouble
+        self._trouble = trouble
 
     async def _session(self) -> str | None:
         """One connection, from its beginning to its end: why it ended."""

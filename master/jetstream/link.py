@@ -15,7 +15,10 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
 from master.jetstream.access import Access
+from master.log import logger
 from master.tls import TlsError
+
+log = logger("jetstream")
 
 Answer = TypeVar("Answer")
 
@@ -40,6 +43,7 @@ class Link:
         self.js = JetStreamContext(self.client, timeout=ANSWER_WITHIN)
         self.over = asyncio.Event()
         self.trouble = "the server closed the connection"
+        self._said: set[str] = set()
 
     async def was_closed(self) -> None:
         self.over.set()
@@ -49,8 +53,11 @@ class Link:
         only to begin anew brings it back."""
         if isinstance(error, nats.errors.SlowConsumerError):
             self.end("messages came faster than they were taken")
-        elif str(error):
-            self.trouble = in_words(error)
+        elif words := in_words(error):
+            self.trouble = words
+            if words not in self._said and "permissions violation" in words.lower():  # which nobody hears of otherwise
+                self._said.add(words)
+                log.error("the NATS server forbids something; see docs/jetstream.md, Keys and TLS", reason=words)
 
     def end(self, trouble: str) -> None:
         """No more of this connection, for this reason."""
@@ -119,6 +126,6 @@ def in_words(error: BaseException) -> str:
         if isinstance(error, kind):
             return words
     words = str(error).removeprefix("nats: ")
-    if "Authorization Violation" in words:
+    if "authorization violation" in words.lower():
         return "the server refuses the login; see jetstream.nkey"
     return words or type(error).__name__

@@ -7,7 +7,7 @@ from shutil import disk_usage
 from time import monotonic, time_ns
 from typing import Any, Protocol
 
-from msgspec import Struct, field
+from msgspec import Struct, field, to_builtins
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -84,6 +84,7 @@ class Vitals(Collector):
         return {
             **self.summary(),
             "refused": dict(ingest.refused),
+            "nats": to_builtins(ingest.nats()) if ingest.nats is not None else None,
             "exchanges": {
                 name: {
                     **{kind.lower(): count for kind, count in sorted(tally.rows.items())},
@@ -106,6 +107,10 @@ class Vitals(Collector):
 
     def _of_ingest(self) -> Iterator[Metric]:
         ingest = self._ingest
+        if ingest.nats is not None:
+            nats = ingest.nats()
+            yield GaugeMetricFamily("master_nats_up", "1 while NATS can be read", value=float(nats.trouble is None))
+            yield CounterMetricFamily("master_nats_left_out_events", "Events that NATS was too slow for", value=nats.left_out)
         yield GaugeMetricFamily("master_up", "1 while what arrives can be stored", value=float(ingest.trouble is None))
         yield GaugeMetricFamily("master_connections", "Logged-in collector connections", value=len(ingest.sessions))
         yield GaugeMetricFamily("master_journal_bytes", "Size of the open journal segment", value=self._journal.bytes_written)

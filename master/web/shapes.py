@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from adapters.events import Book, Candle, Gap, Price, Side, Ticker, Trade
+from master.jetstream.state import NatsState
 from master.live.market import State
 from master.pricing.prices import FeedInfo, FeedValue, FeedVolumes, LivePrice
 
@@ -211,7 +212,8 @@ class JournalFigures(Struct):
 
 
 class Health(Struct):
-    """`trouble`: why nothing can be stored. `exchanges`: rows by type since the start, and the age of the newest."""
+    """`trouble`: why nothing can be stored. `exchanges`: rows by type since the start, and the age of the newest. `nats`: null
+    where that is not configured."""
 
     status: Literal["ok", "failing"]
     trouble: str | None
@@ -221,6 +223,7 @@ class Health(Struct):
     connections: int
     refused: dict[str, int]
     journal: JournalFigures
+    nats: NatsState | None
     exchanges: dict[str, dict[str, float]]
 
 

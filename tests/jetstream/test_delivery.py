@@ -4,6 +4,10 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import pytest
+
+from collector.engine import FencedError
+from collector.jetstream import JetStream
 from tests.jetstream.making import Source, acked, all_of, sections, until_stored
 from tests.jetstream.nats import Server, client, engine, needs_server, until_empty
 from tests.master.running import ask, process, running
@@ -13,7 +17,7 @@ pytestmark = needs_server
 
 
 async def test_everything_is_stored_once_and_leaves_the_queue(data: Path, nats: Server) -> None:
-    async with running(data, sections=sections(nats)), engine(nats.access, exchanges=("kraken", "okx")) as one:
+    async with running(data, sections=sections(nats)) as master, engine(nats.access, exchanges=("kraken", "okx")) as one:
         source = Source(one, "kraken", "okx")
         for _ in range(20):
             source.tell(100)
@@ -24,6 +28,9 @@ async def test_everything_is_stored_once_and_leaves_the_queue(data: Path, nats: 
         assert one.trouble is None
         async with client(nats) as other:
             await until_empty(other)
+        health = await master.health()
+        assert health["nats"] == {"trouble": None, "exchanges": ["kraken", "okx"], "published": 0, "left_out": 0}
+        assert "master_nats_up 1.0" in await master.metrics()
     all_of(2000, data)
     assert ask(data, "SELECT count(*) FROM gaps") == [(0,)]
 
@@ -75,3 +82,33 @@ async def test_a_worker_that_is_killed_sends_again_what_its_spool_holds(data: Pa
             assert acked(two) == 100
         await until_stored(600, data)
     all_of(600, data)
+
+
+async def test_a_reborn_worker_hears_what_is_stored(data: Path, nats: Server) -> None:
+    """Everything that was published before it asked, also what the master had not read yet."""
+    async with running(data, sections=sections(nats)):
+        async with engine(nats.access) as one:
+            Source(one).tell(10)
+            await until_stored(10, data)
+            Source(one, told=10).tell(500)
+            assert await one.outbox.drain(10.0)
+        async with engine(nats.access) as two:
+            await until(two.known.done, "an answer")
+            last = {symbol: int(each.id) for symbol, each in two.known_of("kraken").trades.items()}
+    assert sorted(last.values()) == [506, 507, 508, 509, 510]
+
+
+async def test_without_a_master_a_worker_begins_without_knowing(nats: Server) -> None:
+    async with engine(nats.access) as one:
+        await until(one.known.done, "no answer is one too")
+        assert one.known_of("kraken").trades == {}
+
+
+async def test_of_two_processes_with_one_name_the_older_ends(nats: Server) -> None:
+    old = JetStream(nats.access, 1, "host-0", ("kraken",))
+    ended = asyncio.create_task(old.run())
+    await until(lambda: old.live)
+    async with engine(nats.access) as new:
+        with pytest.raises(FencedError, match="host-0"):
+            await asyncio.wait_for(ended, 20.0)
+        await until(lambda: new.live)

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event as Flag
 from typing import Any
 
 import nkeys
 import pytest
 
 from master.jetstream.access import Access
-from master.jetstream.link import LinkError, linked
+from master.jetstream.link import Link, LinkError, linked
 from master.jetstream.settings import JetStreamSettings, Market, Queue, Republish
 from master.jetstream.streams import StreamError, reconcile
 from master.segments import SegmentWriter
@@ -20,7 +21,7 @@ from tests.jetstream.nats import Server, client, engine, needs_server, server, u
 from tests.master.making import batch, trade
 from tests.master.running import ask, running
 from tests.master.test_tls import authority
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 pytestmark = needs_server
 
@@ -128,6 +129,37 @@ async def test_a_masters_disk_that_refuses_for_a_while(data: Path, nats: Server,
     assert ask(data, "SELECT count(*) FROM gaps") == [(0,)]
 
 
+async def test_what_is_not_on_disk_yet_is_not_acknowledged(data: Path, nats: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an fsync takes its time, the queue keeps everything, however often acknowledgements would be due."""
+    sync, begun, may_end = SegmentWriter.sync, Flag(), Flag()
+
+    def slow(writer: SegmentWriter) -> None:
+        begun.set()
+        may_end.wait(PATIENCE)
+        sync(writer)
+
+    async with running(data, sections=sections(nats)), engine(nats.access) as one, client(nats) as link:
+        await until(lambda: one.live)
+        monkeypatch.setattr(SegmentWriter, "sync", slow)
+        Source(one).tell(50)
+        try:
+            assert await one.outbox.drain(10.0)
+            await until(begun.is_set)
+            kept = (await link.js.stream_info("batch")).state.messages
+            before = await beats(link)
+            while await beats(link) < before + 5:  # a beat is longer than the time between acknowledgements
+                await asyncio.sleep(0.02)
+            assert (await link.js.stream_info("batch")).state.messages == kept > 0
+        finally:
+            may_end.set()
+        await until_empty(link)
+
+
+async def beats(link: Link) -> int:
+    """How often the master has said that it lives."""
+    return (await link.js.get_last_msg("KV_masters", "$KV.masters.master.*")).seq or 0
+
+
 async def test_a_slow_disk_bounds_what_is_read(data: Path, nats: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("master.ingest.MOST_PENDING", 1)
     monkeypatch.setattr("master.jetstream.consumer.PULL", 4)
@@ -162,10 +194,19 @@ async def test_a_key_and_a_certificate_are_needed(tmp_path: Path) -> None:
     ours = authority(tmp_path / "ours")
     cert, key = ours.certify("nats")
     seed, user = _new_user(tmp_path)
-    locked = f'authorization {{ users: [ {{ nkey: "{user}" }} ] }}\ntls {{ cert_file: "{cert}", key_file: "{key}" }}\n'
+    may = '{ publish: { deny: "batch.>" } }'
+    locked = f"""
+        authorization {{ users: [ {{ nkey: "{user}", permissions: {may} }} ] }}
+        tls {{ cert_file: "{cert}", key_file: "{key}" }}
+    """
     with server(tmp_path / "nats", locked, "tls") as nats:
-        async with linked(Access((nats.url,), nkey=seed, ca=ours.ca), "test") as link:
-            assert link.client.is_connected
+        with logs() as said:
+            async with linked(Access((nats.url,), nkey=seed, ca=ours.ca), "test") as link:
+                for _ in range(3):
+                    await link.client.publish("batch.kraken.0", b"")
+                await link.client.flush()
+                await until(lambda: said, "that this is forbidden is said")
+            assert ["batch.kraken.0" in line["reason"].lower() for line in said] == [True]
         for wrong, why in (
             (Access((nats.url,), ca=ours.ca), "refuses the login"),
             (Access((nats.url,), nkey=seed), "certificate"),
