@@ -1,11 +1,9 @@
 """Worker processes: started, watched by pulse and exit, restarted with growing pauses and for ever, drained at the end."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import socket
-import sys
 from collections import Counter
 from collections.abc import Coroutine
 from random import Random
@@ -22,6 +20,7 @@ from msgspec.structs import replace
 from collector.worker import DRAIN_WITHIN, FENCED, Assignment, Count, WorkerState, counts, decode_state, work
 from master.backoff import Backoff
 from master.log import logger
+from master.parent import end_with_parent
 
 log = logger("supervisor")
 
@@ -32,13 +31,11 @@ FIRST_PAUSE = 0.1
 """Seconds within which a worker that ended is started again, the first time; doubled each time that it does not last."""
 MAX_REPORT = 16 << 20
 _PARENT_GONE = 70
-_PR_SET_PDEATHSIG = 1
 
 
 def _begin_child(parent: int) -> None:
     """First thing in a worker: end with the supervisor, and leave the terminal's Ctrl-C to it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(_PARENT_GONE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
