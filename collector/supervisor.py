@@ -1,11 +1,9 @@
 """Worker processes: started, watched by pulse and exit, restarted with growing pauses and for ever, drained at the end."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import socket
-import sys
 from collections import Counter
 from collections.abc import Coroutine
 from random import Random
@@ -35,6 +33,7 @@ from collector.worker import (
 )
 from master.backoff import Backoff
 from master.log import logger
+from master.parent import end_with_parent
 
 log = logger("supervisor")
 _encode = msgspec.json.Encoder().encode
@@ -49,13 +48,11 @@ SECOND = "b"
 SETTLED_WITHIN = 120.0
 LOOK_EVERY = 0.1
 _PARENT_GONE = 70
-_PR_SET_PDEATHSIG = 1
 
 
 def _begin_child(parent: int) -> None:
     """First thing in a worker: end with the supervisor, and leave the terminal's Ctrl-C to it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(_PARENT_GONE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import ctypes
 import json
 import os
 import secrets
@@ -12,6 +11,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from collector.table import Rates, render  # noqa: E402 (the project is run from its folder, not installed)
+from master.parent import end_with_parent  # noqa: E402
 
 REDRAW_EVERY = 0.5
 START_WITHIN = 30.0
@@ -31,7 +32,6 @@ END_WITHIN = 30.0
 LAST_LINES = 20
 """Of a program's log, shown where it ended by itself."""
 USUAL_PORTS = {"COLLECTOR_SERVER__PORT": 8766, "COLLECTOR_SERVER__HTTP_PORT": 8767, "COLLECTOR_MONITOR__PORT": 8768}
-_PR_SET_PDEATHSIG = 1
 
 
 class QuickstartError(Exception):
@@ -141,7 +141,7 @@ class Programs:
             stdout=PIPE,
             stderr=log,
             start_new_session=True,  # Ctrl-C is for this program, which ends the others in order
-            preexec_fn=_end_with_parent,
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),
         )
         self._running[name] = (process, log.tell())
         self._stack.push_async_callback(self._end, process)
@@ -281,11 +281,6 @@ def free_port(name: str) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise QuickstartError("the system has no free port")
-
-
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 if __name__ == "__main__":

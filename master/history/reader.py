@@ -5,7 +5,6 @@ when its master is gone.
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ from msgspec import Struct
 
 from master.history.questions import Found, Question, QuestionError
 from master.log import logger
+from master.parent import end_with_parent
 
 log = logger("reader")
 
@@ -30,7 +30,6 @@ ANSWER_WITHIN = 30.0
 MOST_WAITING = 32
 SLOWEST_RESTART = 30.0
 NICENESS = 5
-_PR_SET_PDEATHSIG = 1
 _LENGTH = Layout("<I")
 
 
@@ -121,9 +120,17 @@ class Reader:
             while self._waiting:
                 waiting = self._waiting[0]  # it counts as waiting until it is answered
                 if not waiting.answer.done():  # whoever asked may have gone
-                    await self._answer(waiting)
+                    await self._survive(waiting)
                 self._waiting.popleft()
             await self._wake.wait()
+
+    async def _survive(self, waiting: _Waiting) -> None:
+        """What nobody foresaw costs this question and the child, and no other."""
+        try:
+            await self._answer(waiting)
+        except Exception as error:
+            log.exception("failed at a question; what answers them starts anew")
+            _fail(waiting, await self._died(error))
 
     async def _answer(self, waiting: _Waiting) -> None:
         try:
@@ -194,8 +201,7 @@ def _fail(waiting: _Waiting, error: Exception) -> None:
 
 def main(data: Path) -> None:
     """Answer what standard input asks, until it ends."""
-    if sys.platform == "linux":  # elsewhere the end of the pipe will do, once the question at hand is answered
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    end_with_parent(signal.SIGKILL)  # elsewhere the end of the pipe will do, once the question at hand is answered
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the master, who ends this
     os.nice(NICENESS)
     from master.history.answers import Answers  # noqa: PLC0415 (the other end needs none of that)
@@ -208,6 +214,9 @@ def main(data: Path) -> None:
             return Fault(error.change, error.field)
         except LakeError as error:
             return Fault(str(error))
+        except Exception as error:
+            log.exception("failed at a question", question=question)
+            return Fault(f"it failed at this: {type(error).__name__}; its log says more")
 
     answers = Answers(data)
     answers.look()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from master.history import reader as reader_module
 from master.history.questions import Question, QuestionError
 from master.history.reader import MOST_WAITING, BusyError, Reader, ReaderError, SlowError
 from master.lake import seal
@@ -95,6 +96,31 @@ async def test_a_question_that_takes_too_long_is_given_up_and_so_is_the_child(re
         await ids(reader)
     assert not is_alive(hung)
     reader.within = 30.0
+    assert await ids(reader) == ["1", "2"]
+
+
+async def test_what_its_child_did_not_foresee_costs_one_question(reader: Reader, tmp_path: Path) -> None:
+    assert await ids(reader) == ["1", "2"]
+    pid = pid_of(reader)
+    planted = tmp_path / "lake" / "trades" / "date=2025-11-26" / "no number.parquet"
+    planted.touch()
+    with pytest.raises(ReaderError, match="failed at this: ValueError"):
+        await ids(reader)
+    planted.unlink()
+    assert await ids(reader) == ["1", "2"]
+    assert pid_of(reader) == pid
+
+
+async def test_what_it_did_not_foresee_itself_costs_one_question_and_the_child(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await ids(reader) == ["1", "2"]
+    pid = pid_of(reader)
+    with monkeypatch.context() as planting:
+        planting.setattr(reader_module, "_replies", None)
+        with pytest.raises(ReaderError, match="ask again"):
+            await ids(reader)
+    assert not is_alive(pid), "its next answer would be taken for that of another question"
     assert await ids(reader) == ["1", "2"]
 
 
