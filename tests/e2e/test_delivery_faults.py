@@ -40,8 +40,8 @@ async def test_five_kills_of_the_soak(tmp_path: Path) -> None:
         *(sys.executable, "scripts/soak.py", *options, "--data", str(tmp_path)), cwd=ROOT, stdout=PIPE, stderr=PIPE
     )
     output, said = await process.communicate()
-    last = json.loads(output.splitlines()[-1])
     assert process.returncode == 0, said.decode()
+    last = json.loads(output.splitlines()[-1])
     assert list(last) == ["issued", "acked", "stored", "lost", "doubled", "reordered", "gaps", "kills", "rss_growth_mb"]
     assert last["kills"] == 5
     assert last["issued"] == last["stored"] + last["gaps"]
