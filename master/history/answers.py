@@ -28,7 +28,7 @@ from master.history.questions import (
     decode_cursor,
     encode_cursor,
 )
-from master.lake import EVERYTHING, LakeError, Part, Span, View, mount
+from master.lake import EVERYTHING, LakeError, Part, Span, View, engine, mount
 from master.tables import LEVELS, TABLES, Table
 
 MEMORY = "1GB"
@@ -79,7 +79,7 @@ class Answers:
 
     def __init__(self, data: Path) -> None:
         self._view = View(data)
-        self._connection = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": ""})
+        self._connection = engine(memory_limit=MEMORY, temp_directory="")
         self._connection.execute("SET parquet_metadata_cache = true")
 
     def look(self) -> None:
