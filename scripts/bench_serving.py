@@ -39,7 +39,8 @@ from adapters.events import Book, Event, Ticker, Trade  # noqa: E402 (the projec
 from collector.master_pool import MasterPool  # noqa: E402
 from collector.outbox import Stream  # noqa: E402
 from master import auth  # noqa: E402
-from master.protocol import Accepted, Challenge, Login, decode_control, encode_control  # noqa: E402
+from master.login import Expected, log_in  # noqa: E402
+from master.protocol import decode_control  # noqa: E402
 
 EXCHANGES = ("binance", "bitfinex", "bitstamp", "bybit", "coinbase", "gateio", "htx", "kraken", "kucoin", "okx")
 SYMBOLS = [f"C{number}/USD" for number in range(20)]
@@ -354,6 +355,12 @@ async def feed(url: str, rate: int) -> None:
 # The consumers: they count, and decode nothing.
 
 
+def _expect(kind: type[Expected], frame: str | bytes) -> Expected:
+    message = decode_control(frame)
+    assert isinstance(message, kind)
+    return message
+
+
 async def consume(url: str, topic: str, seconds: float) -> None:
     ready, taken = asyncio.Event(), [0] * CONSUMERS
     waiting = CONSUMERS
@@ -361,12 +368,7 @@ async def consume(url: str, topic: str, seconds: float) -> None:
     async def one(number: int) -> None:
         nonlocal waiting
         async with connect(url, compression=None, max_size=None, proxy=None) as socket:
-            opening = auth.Opening("consumer", id=f"bench{number}", nonce=auth.new_nonce())
-            await socket.send(auth.encode_opening(opening))
-            challenge = decode_control(await socket.recv())
-            assert isinstance(challenge, Challenge)
-            await socket.send(encode_control(Login(auth.proof(auth.PLACEHOLDER_KEY, "client", opening, challenge.nonce))))
-            assert isinstance(decode_control(await socket.recv()), Accepted)
+            assert await log_in(socket, "consumer", f"bench{number}", auth.PLACEHOLDER_KEY, _expect)
             await socket.send(json.dumps({"op": "subscribe", "id": 1, "topics": [topic]}))
             await socket.recv()
             waiting -= 1
