@@ -282,16 +282,23 @@ def _span(about: pq.FileMetaData, column: int) -> Span:
     return _around(*known) if known else EVERYTHING
 
 
+def engine(**settings: str) -> "DuckDBPyConnection":
+    """DuckDB, as it can look at what is not sealed yet."""
+    import duckdb  # noqa: PLC0415 (74 ms and 27 MB that only a query needs)
+
+    connection = duckdb.connect(config=settings)
+    connection.execute("SET disabled_optimizers = 'join_filter_pushdown'")  # its filters are none that PyArrow has (1.5)
+    return connection
+
+
 def connect(data: Path, *, with_ledger: bool = True) -> "DuckDBPyConnection":
     """A DuckDB connection with a view for each table over lake and journal tail, as of now; also while a master writes.
 
     Without its ledger, which takes 0.3 s to make, `gaps` are as they were told, and there is no `completeness`.
     """
-    import duckdb  # noqa: PLC0415 (74 ms and 27 MB that only a query needs)
-
     view = View(data)
     view.look()
-    connection = duckdb.connect()
+    connection = engine()
     mount(connection, view, with_ledger=with_ledger)
     if with_ledger:
         ledger.create(connection, time_ns() // 1000)

@@ -71,6 +71,12 @@ class Source:
         if time >= self.traded:
             self.trade, self.traded = trade, time
 
+    def recall(self, trade: Trade) -> None:
+        """Have a newest one before any was taken. Raises ValueError as `take` does."""
+        if not 0 <= float(trade.price) * float(trade.amount) < _FAR:
+            raise ValueError(trade.price)
+        self.trade, self.traded = trade, min(trade.timestamp or trade.received, trade.received)
+
     @property
     def is_recovering(self) -> bool:
         """Whether the book is absent because something of it is missing."""
@@ -240,12 +246,17 @@ class Market:
                 self._refuse(event)
 
     def recall(self, event: Event) -> bool:
-        """Take the newest book or ticker of before a start, unless this life has heard of it already: whether it was taken."""
+        """Take the newest book, ticker or trade of before a start, unless this life has heard of it already: whether it was
+        taken. Such a trade is in no volume and no window; it may be given to `take` as well."""
         source = self.source(event.exchange, event.symbol or "")
-        if source.live.is_known if isinstance(event, Book) else source.ticker is not None:
+        known = source.live.is_known if type(event) is Book else source.ticker if type(event) is Ticker else source.trade
+        if known:
             return False
         try:
-            self._take_view(event)
+            if type(event) is Trade:
+                source.recall(event)
+            else:
+                self._take_view(event)
         except ValueError:
             return False  # it was refused, and said, when it came
         return True
