@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -120,7 +120,7 @@ def _run(settings: "Settings", options: argparse.Namespace) -> int:
         from collector.demo import show  # noqa: PLC0415
 
         return _until_told(lambda stop: show(settings, options.simulator, stop), options.seconds)
-    return _until_told(lambda stop: _collect(settings, options.simulator, stop), options.seconds)
+    return _until_told(lambda stop: _collect(settings, options, stop), options.seconds)
 
 
 def _check(settings: "Settings", options: argparse.Namespace) -> int:
@@ -169,10 +169,10 @@ def _pairs(name: str, simulator: str | None) -> int:
     return 0
 
 
-def _plan(settings: "Settings") -> "list[WorkerPlan]":
+def _plan(settings: "Settings", running: "Iterable[WorkerPlan]" = ()) -> "list[WorkerPlan]":
     from collector.plan import plan  # noqa: PLC0415
 
-    return plan(settings, os.cpu_count() or 1, settings.name or socket.gethostname())
+    return plan(settings, os.cpu_count() or 1, settings.name or socket.gethostname(), running)
 
 
 def _until_told(body: Callable[[asyncio.Event], Coroutine[Any, Any, int | None]], seconds: float | None) -> int:
@@ -191,30 +191,34 @@ def _until_told(body: Callable[[asyncio.Event], Coroutine[Any, Any, int | None]]
     return uvloop.run(run())
 
 
-async def _collect(settings: "Settings", simulator: str | None, stop: asyncio.Event) -> int:
+async def _collect(settings: "Settings", options: argparse.Namespace, stop: asyncio.Event) -> int:
     from aiohttp import web  # noqa: PLC0415
 
     from collector.metrics import Picture, application  # noqa: PLC0415
-    from collector.spool import SpoolError, planned  # noqa: PLC0415
+    from collector.reload import Reload  # noqa: PLC0415
+    from collector.settings import load  # noqa: PLC0415
+    from collector.spool import SpoolError, SpoolPlan, planned  # noqa: PLC0415
     from collector.supervisor import Supervisor  # noqa: PLC0415
     from collector.worker import Assignment  # noqa: PLC0415
     from master.log import logger  # noqa: PLC0415
     from master.settings import ConfigError  # noqa: PLC0415
 
     log = logger("collector")
-    master = settings.master
-    record_to = settings.server.data / "raw" if settings.debug.raw else None
-    to_master = (master.url, master.key.get_secret_value(), master.connections, master.ca)
-    to_nats = (settings.jetstream.access, settings.jetstream.lanes) if settings.jetstream.servers else None
-    common = (*to_master, to_nats, simulator, settings.debug.log, record_to)
+
+    def assignment(to: "WorkerPlan", of: "Settings", spool: SpoolPlan | None) -> Assignment:
+        key, record_to = of.master.key.get_secret_value(), of.server.data / "raw" if of.debug.raw else None
+        to_master = (of.master.url, key, of.master.connections, of.master.ca)
+        to_nats = (of.jetstream.access, of.jetstream.lanes) if of.jetstream.servers else None
+        return Assignment(to, *to_master, to_nats, options.simulator, of.debug.log, record_to, spool)
+
     workers, spool = _plan(settings), settings.spool
     folder = spool.folder or settings.server.data / "spool"
     try:
         spools = planned(folder, [each.name for each in workers], spool.max_mb << 20, spool.fsync_ms / 1000)
     except SpoolError as error:
         raise ConfigError(f"spool.folder: {error}") from error
-    supervisor = Supervisor([Assignment(each, *common, spools.get(each.name)) for each in workers])
-    picture = Picture(supervisor.workers)
+    supervisor = Supervisor([assignment(each, settings, spools.get(each.name)) for each in workers])
+    picture = Picture(supervisor.workers, supervisor.past)
     runner = web.AppRunner(application(picture), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -226,9 +230,25 @@ async def _collect(settings: "Settings", simulator: str | None, stop: asyncio.Ev
             f"monitor.port: {settings.monitor.host}:{settings.monitor.port} cannot be listened on "
             f"({error.strerror}); is a collector running already? Else choose another port"
         ) from error
+    reload = Reload(
+        *(options.config, settings, lambda: load(options.config, options.exchange)),
+        plan=lambda fresh: (supervisor.plans, _plan(fresh, supervisor.plans)),
+        apply=supervisor.change,
+        roll=lambda fresh: supervisor.roll(assignment(workers[0], fresh, spools.get(workers[0].name))),
+    )
+    asked, renewed = asyncio.Event(), asyncio.Event()
+
+    def renew() -> None:
+        renewed.set()
+        asked.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, renew)
+    reloading = asyncio.create_task(reload.run(asked, renewed))
     try:
         await supervisor.run(stop)
     finally:
+        reloading.cancel()
         await runner.cleanup()
     outcome = picture.health()
     log.info("ended", acked=outcome["acked"], not_acked=outcome["waiting"])

@@ -28,21 +28,23 @@ CLOCK_TOLERANCE = 5.0
 
 
 def plan_table(plans: list[WorkerPlan]) -> Table:
-    """Exchange, channel, connections, pairs on each, worker."""
+    """Exchange (and which part of how many), channel, connections, pairs on each, worker."""
     table = Table(title="plan", title_justify="left")
     for heading in ("exchange", "channel", "connections", "pairs", "pairs on each", "worker"):
         table.add_column(heading, justify="left" if heading in ("exchange", "channel", "worker") else "right")
     for worker in plans:
         for part in worker.exchanges:
+            whose = part.name if part.parts == 1 else f"{part.name} {part.part}/{part.parts}"
             for channel in CHANNELS:
                 sizes = [len(chunk.symbols) for chunk in part.chunks if chunk.channel == channel]
                 if sizes:
                     connections = f"{part.redundancy} x {len(sizes)}" if part.redundancy > 1 else str(len(sizes))
-                    row = (part.name, channel, connections, sum(sizes), _run_lengths(sizes), worker.name)
+                    row = (whose, channel, connections, sum(sizes), _run_lengths(sizes), worker.name)
                     table.add_row(*map(str, row))
                 for each in part.patterns:
                     if each.channel == channel:
-                        table.add_row(part.name, channel, "as listed", each.pattern, f"at most {each.size}", worker.name)
+                        most = f"at most {part.size(channel)}"
+                        table.add_row(whose, channel, "as listed", each.pattern, most, worker.name)
     return table
 
 

@@ -1,17 +1,16 @@
 """One chunk: the pairs of one connection, on as many lines as are wanted, each of which is replaced before its venue ends it.
 
 Before a venue ends a session, a successor runs beside the line until it is settled. That is the same as `redundancy`, for a
-while: `lines` sorts out what they say.
+while, and so is a change of what is collected, where chunks take the place of others: `lines` sorts out what they say.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from time import monotonic, time_ns
 
-from adapters.events import Status
+from collector import plan
 from collector.feed import Feed
 from collector.lines import Lines
-from collector.sink import Put
 from master.log import logger
 
 log = logger("chunk")
@@ -24,14 +23,31 @@ APART = 5.0
 """Seconds between the beginnings of two lines, so that their venue does not end them together."""
 
 
-class Chunk:
-    """Keeps `redundancy` lines. `make` gives a new feed of this chunk, which puts its events and states where it is told."""
+async def handed_over(old: Callable[[], Iterable[Feed]], can_leave: Callable[[], bool], within: float) -> bool:
+    """Wait until the old ones can leave, and each was heard after that: what it was sent before, it has delivered then. One
+    that is lost is not waited for. Whether they can, `within` seconds."""
+    deadline = monotonic() + within
+    settled_at: int | None = None
+    while monotonic() < deadline:
+        if settled_at is None and can_leave():
+            settled_at = time_ns() // 1000
+        if not any(feed.is_open and (settled_at is None or feed.adapter.live.received < settled_at) for feed in old()):
+            break
+        await asyncio.sleep(LOOK_EVERY / 5)
+    return settled_at is not None
 
-    def __init__(self, make: Callable[[], Feed], put: Put, status: Callable[[Status], None], redundancy: int = 1) -> None:
+
+class Chunk:
+    """Keeps `redundancy` lines of these pairs. `make` gives a new feed of them, which puts its events and states where it is
+    told; `terms`: what it is made with."""
+
+    def __init__(self, pairs: plan.Chunk, terms: Hashable, make: Callable[[], Feed], lines: Lines, redundancy: int = 1) -> None:
+        self.pairs = pairs
+        self.terms = terms
         self._make = make
         self._redundancy = redundancy
         self._tasks: dict[Feed, asyncio.Task[None]] = {}
-        self.lines = Lines(put, status)
+        self.lines = lines
 
     async def run(self) -> None:
         """Until cancelled. Raises what ended a feed, which only a fault of the program does."""
@@ -39,10 +55,18 @@ class Chunk:
             async with asyncio.TaskGroup() as tasks:
                 for number in range(self._redundancy):
                     tasks.create_task(self._keep(number * APART))
-                tasks.create_task(self._look())
         finally:
             for feed in list(self._tasks):
                 await self._end(feed)
+
+    @property
+    def feeds(self) -> list[Feed]:
+        return list(self._tasks)
+
+    def leave(self) -> None:
+        """Its lines have nothing more to say; what follows is `run`'s end."""
+        for feed in self._tasks:
+            self.lines.leave(feed)
 
     def _begin(self) -> Feed:
         feed = self._make()
@@ -63,11 +87,6 @@ class Chunk:
             await self._until_end_is_near(feed)
             feed = await self._replace(feed)
 
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
-            self.lines.look()
-
     async def _until_end_is_near(self, feed: Feed) -> None:
         lead = min(LEAD, (feed.adapter.venue.lifetime or LEAD) / 10)
         while monotonic() < feed.adapter.ends_at - lead:
@@ -78,13 +97,10 @@ class Chunk:
     async def _replace(self, old: Feed) -> Feed:
         """Let a successor take over."""
         new = self._begin()
-        deadline = monotonic() + SETTLE_WITHIN
-        settled_at: int | None = None  # what the old one was sent before, it has delivered when it is heard after
-        while (settled_at is None or old.adapter.live.received < settled_at) and old.is_open and monotonic() < deadline:
-            await asyncio.sleep(LOOK_EVERY / 5)
-            if settled_at is None and new.adapter.is_settled:
-                settled_at = time_ns() // 1000
+        settled = await handed_over(
+            lambda: [old], lambda: new.adapter.is_settled and self.lines.can_leave([old]), SETTLE_WITHIN
+        )
         self.lines.leave(old)
         await self._end(old)
-        log.info("connection replaced before its end", exchange=new.adapter.venue.name, settled=settled_at is not None)
+        log.info("connection replaced before its end", exchange=new.adapter.venue.name, settled=settled)
         return new

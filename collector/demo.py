@@ -14,11 +14,12 @@ from rich.live import Live
 
 from adapters.events import Event
 from collector.embed import Queue
+from collector.exchanges import running
 from collector.metrics import exchanges_of
 from collector.plan import ExchangePlan, plan
 from collector.settings import Settings
 from collector.table import Rates, render
-from collector.worker import WorkerState, counts, running
+from collector.worker import WorkerState, counts
 
 REDRAW_EVERY = 0.5
 LOOK_EVERY = 0.2

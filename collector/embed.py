@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from adapters.events import Event, Status
+from collector.exchanges import running
 from collector.pending import Pending, Pressure
 from collector.plan import plan
 from collector.settings import Settings, load
 from collector.sink import Put, Republish
-from collector.worker import running
 
 PRESSURE_FROM = {Pressure.SOME: 20_000, Pressure.FULL: 200_000}
 """Events that wait for the reader from which views are conflated, and from which trades are dropped and told as gaps."""

@@ -1,13 +1,17 @@
-"""One exchange (or one part of it) in this process: its limits, its instrument list, its chunks, and how it is doing."""
+"""One exchange (or one part of it) in this process: its limits, its instrument list, its chunks, and how it is doing.
+
+What is wanted may change, by the configuration or by the venue's list of markets. Connections that can stay are not touched;
+the others are replaced by new ones, which run beside them until they are settled.
+"""
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from pathlib import Path
 from random import Random
-from time import monotonic
+from time import monotonic, time_ns
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -18,17 +22,18 @@ from adapters import registry
 from adapters.backfill import LastTrade, Resume
 from adapters.book import BookState, BookSync
 from adapters.errors import AdapterError, FetchError
-from adapters.events import Channel
+from adapters.events import CHANNELS, Gap
 from adapters.subscriptions import State, Subscription
 from adapters.symbols import Instrument, renamed
-from collector import plan
-from collector.chunk import Chunk
+from collector import chunk, plan
+from collector.chunk import Chunk, handed_over
 from collector.feed import Counts, Feed, Surroundings
 from collector.limits import Breaker, Window
+from collector.lines import Lines
 from collector.pace import Market, Paces
 from collector.recorder import Recorder
 from collector.rest import RestClient, Route
-from collector.sink import Sink
+from collector.sink import Put, Sink
 from master.backoff import Backoff
 from master.log import logger
 
@@ -41,6 +46,8 @@ SILENT_NAMED = 20
 LIST_WITHIN = 10.0
 """Seconds that connections wait for the instrument list; later it is told to those that have begun without it."""
 RELIST_EVERY = 900.0
+HAND_OVER_WITHIN = 120.0
+"""Seconds for which a connection waits for those that take its pairs over; hundreds of them are made at the venue's pace."""
 
 
 class ExchangeState(Struct):
@@ -111,41 +118,100 @@ class Exchange:
         random = Random()  # noqa: S311 (jitter)
         rest = RestClient(session, limits, route, assigned.share)
         connects = Window(limits.connects, assigned.share)
-        self._around = Surroundings(rest, connects, Breaker(), self._own_route(route), random, Counts())
+        self._route = route
+        self._around = Surroundings(rest, connects, Breaker(), self._own_route(), random, Counts())
         self._sink = sink
-        self._put = sink.open(assigned.name, self._republish)
+        self.put = sink.open(assigned.name, self.republish)
+        self._lines = {channel: Lines(self.put, sink.status) for channel in CHANNELS}
         self._chunks: list[Chunk] = []
+        self._running: dict[Chunk, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._numbers = count()
         self._paces = Paces(monotonic())
         self._silent: dict[Market, float] = {}
         self._look_at = 0.0
         self._out_of_step: dict[str, float] = {}
-        self._known: set[tuple[Channel, str]] = {(each.channel, symbol) for each in assigned.chunks for symbol in each.symbols}
 
-    def _own_route(self, route: Route) -> Route:
+    def _own_route(self) -> Route:
         """The configured address stands for the venue's own WebSocket address."""
-        usual, own = self._class.venue.websocket, self._plan.url
+        usual, own, route = self._class.venue.websocket, self._plan.url, self._route
         return (lambda url: own if url == usual else route(url)) if own else route
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._around.rest.run())
+            tasks.create_task(self._compare())
             first = asyncio.Event()
-            tasks.create_task(self._keep_listing(tasks, first))
+            tasks.create_task(self._keep_listing(first))
             with suppress(TimeoutError):
                 async with asyncio.timeout(LIST_WITHIN):
                     await first.wait()
-            self._begin(self._plan.chunks, tasks)
+            self._tasks = tasks
+            self._follow(tasks)
 
-    def _begin(self, connections: Iterable[plan.Chunk], tasks: asyncio.TaskGroup) -> None:
-        for pairs in connections:
-            maker = self._maker(pairs, len(self._chunks))
-            chunk = Chunk(maker, self._put, self._sink.status, self._plan.redundancy)
-            self._chunks.append(chunk)
-            self._known.update((pairs.channel, symbol) for symbol in pairs.symbols)
-            tasks.create_task(chunk.run())
+    async def _compare(self) -> None:
+        while True:
+            await asyncio.sleep(chunk.LOOK_EVERY)
+            for lines in self._lines.values():
+                lines.look()
 
-    async def _keep_listing(self, tasks: asyncio.TaskGroup, first: asyncio.Event) -> None:
+    # What is wanted -------------------------------------------------------------------------------------------------
+
+    def change(self, assigned: plan.ExchangePlan) -> None:
+        """From now on this is wanted. What was not wanted before is not missing."""
+        self._plan, self._resume = assigned, None
+        self._around.route = self._own_route()
+        if self._tasks is not None:
+            self._follow(self._tasks)
+
+    def leave(self) -> None:
+        """Nothing is wanted any more; what follows is `run`'s end."""
+        for each in self._running:
+            each.leave()
+
+    def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        """Let the connections be those that are wanted."""
+        wanted = self._plan.recut([each.pairs for each in self._chunks], self._listed_now())
+        staying = [each for each in self._chunks if each.pairs in wanted and each.terms == self._plan.terms(each.pairs.channel)]
+        leaving = [each for each in self._chunks if each not in staying]
+        kept = {each.pairs for each in staying}
+        joining = [self._begin(each, tasks) for each in wanted if each not in kept]
+        self._chunks = [*staying, *joining]
+        for each in leaving:
+            successors = [other for other in joining if each.pairs.has_of(other.pairs)]
+            tasks.create_task(self._hand_over(each, successors))
+        if leaving or (staying and joining):
+            numbers = {"stay": len(staying), "begin": len(joining), "end": len(leaving)}
+            log.info("connections change", exchange=self.name, **numbers)
+
+    def _listed_now(self) -> list[str]:
+        ours = {theirs: name for name, theirs in self._plan.aliases.items()}
+        return [renamed(each.symbol, ours) for each in (self._instruments or {}).values() if each.active]
+
+    def _begin(self, pairs: plan.Chunk, tasks: asyncio.TaskGroup) -> Chunk:
+        terms = self._plan.terms(pairs.channel)
+        begun = Chunk(pairs, terms, self._maker(pairs), self._lines[pairs.channel], self._plan.redundancy)
+        self._running[begun] = tasks.create_task(begun.run())
+        return begun
+
+    async def _hand_over(self, old: Chunk, successors: list[Chunk]) -> None:
+        """A chunk ends, as soon as its pairs come from those that have them now."""
+
+        def can_leave() -> bool:
+            return all(each.feeds for each in successors) and old.lines.can_leave(old.feeds)
+
+        if successors:
+            settled = await handed_over(lambda: old.feeds, can_leave, HAND_OVER_WITHIN)
+            log.info("connection replaced", exchange=self.name, settled=settled)
+        old.leave()
+        task = self._running.pop(old)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    # The list of markets --------------------------------------------------------------------------------------------
+
+    async def _keep_listing(self, first: asyncio.Event) -> None:
         """Read the venue's list of markets now and then: who was delisted leaves, and who is new and fits a pattern joins."""
         doubted = False
         while True:
@@ -157,23 +223,17 @@ class Exchange:
                 )
             else:
                 doubted = False
-                self._listed(found, tasks)
+                self._listed(found)
                 first.set()
             await asyncio.sleep(self._around.random.uniform(0.9, 1.1) * RELIST_EVERY)
 
-    def _listed(self, found: Mapping[str, Instrument], tasks: asyncio.TaskGroup) -> None:
+    def _listed(self, found: Mapping[str, Instrument]) -> None:
         self._instruments = found
-        for chunk in self._chunks:
-            for feed in chunk.lines.feeds:
+        for lines in self._lines.values():
+            for feed in lines.feeds:
                 feed.do(feed.adapter.listed(found, monotonic()))
-        ours = {theirs: name for name, theirs in self._plan.aliases.items()}
-        active = [renamed(each.symbol, ours) for each in found.values() if each.active]
-        joining = list(self._plan.joining(active, self._known))
-        if joining:
-            log.info(
-                "pairs join", exchange=self.name, pairs=sum(len(each.symbols) for each in joining), connections=len(joining)
-            )
-            self._begin(joining, tasks)
+        if self._tasks is not None:
+            self._follow(self._tasks)
 
     async def _list(self) -> dict[str, Instrument]:
         """Get the list of markets, however long it takes."""
@@ -190,44 +250,74 @@ class Exchange:
             else:
                 return found
 
-    def _maker(self, pairs: plan.Chunk, number: int) -> Callable[[], Feed]:
+    def _maker(self, pairs: plan.Chunk) -> Callable[[], Feed]:
+        assigned, resume, number = self._plan, self._resume, next(self._numbers)
         wanted = [(pairs.channel, symbol) for symbol in pairs.symbols]
-        resume = self._resume
-        files = cycle(("", *(f".{each}" for each in range(1, 2 * self._plan.redundancy))))  # of each line and its successor
+        files = cycle(("", *(f".{each}" for each in range(1, 2 * assigned.redundancy))))  # of each line and its successor
 
         def make() -> Feed:
             nonlocal resume
-            adapter = self._class(wanted, self._plan.options, self._instruments, resume, self._plan.aliases)
+            adapter = self._class(wanted, assigned.options, self._instruments, resume, assigned.aliases)
             resume = None  # only the first connection follows that hole
             recorder = None
             if self._record_to is not None:
                 recorder = Recorder(self._record_to / f"{self.name}-{pairs.channel}-{number}{next(files)}.ndjson")
-            return Feed(adapter, self._around, self._put, self._sink.status, recorder)
+            return Feed(adapter, self._around, self.put, self._sink.status, recorder)
 
         return make
 
     def resumed(self, trades: Mapping[str, LastTrade]) -> None:
         """The last trades that an earlier process told, where word of them comes after the start."""
-        for chunk in self._chunks:
-            for feed in chunk.lines.feeds[:1]:
+        for each in self._chunks:
+            for feed in each.feeds[:1]:
                 feed.do(feed.adapter.resumed(trades, monotonic()))
 
-    def _republish(self, symbol: str) -> None:
-        for chunk in self._chunks:
-            chunk.lines.republish(symbol)
+    def republish(self, symbol: str) -> None:
+        """Put a whole book of this symbol."""
+        self._lines["orderbooks"].republish(symbol)
+
+    # Taking over from another process -------------------------------------------------------------------------------
+
+    @property
+    def feeds(self) -> list[Feed]:
+        return [feed for lines in self._lines.values() for feed in lines.feeds]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that can be had is here, all books in step."""
+        books = (book.symbol for book in self._lines["orderbooks"].books if book.state is not BookState.SYNCED)
+        rejected = {each.symbol for each in self._lines["orderbooks"].subscriptions if each.state is State.REJECTED}
+        has_begun = bool(self._chunks) and all(any(feed.adapter.is_settled for feed in each.feeds) for each in self._chunks)
+        return has_begun and rejected.issuperset(books)
+
+    def put_to(self, put: Put) -> None:
+        """Another way out for all events."""
+        self.put = put
+        for lines in self._lines.values():
+            lines.put_to(put)
+
+    def introduce(self) -> None:
+        """Put every book whole, for readers of that of another process. Where changes are told and nothing is numbered, they
+        could not tell it from a view: a gap without length makes them begin anew."""
+        now = time_ns() // 1000
+        for book in self._lines["orderbooks"].books:
+            if self._plan.options.mode == "deltas" and book.book.sequence is None:
+                about = (self.name, book.symbol, None, now, "orderbooks", "handed over", None, None)
+                self.put(Gap(*about, now, now))
+            self.republish(book.symbol)
 
     def state(self) -> ExchangeState:
         counts = self._around.counts
-        totals = sum((chunk.lines.totals for chunk in self._chunks), Counter())
-        subscriptions = [each for chunk in self._chunks for each in chunk.lines.subscriptions]
-        books = [book for chunk in self._chunks for book in chunk.lines.books]
+        totals = sum((lines.totals for lines in self._lines.values()), Counter())
+        subscriptions = [each for lines in self._lines.values() for each in lines.subscriptions]
+        books = self._lines["orderbooks"].books
         states = Counter(each.state for each in subscriptions)
         now = monotonic()
         self._look(subscriptions, books, now)
         return ExchangeState(
             name=self.name,
             connections=self._around.open_connections,
-            connections_wanted=(len(self._chunks) or len(self._plan.chunks)) * self._plan.redundancy,
+            connections_wanted=len(self._chunks or self._plan.chunks) * self._plan.redundancy,
             pairs={state.value: states[state] for state in State},
             rejected={f"{each.channel} {each.symbol}": each.reason for each in subscriptions if each.state is State.REJECTED},
             events={name: totals[name] for name in ("trades", "orderbooks", "deltas", "tickers")},

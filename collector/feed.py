@@ -145,6 +145,7 @@ class Feed(WSListener):
             ended = await self._ended
             return ended
         finally:
+            self.end(ended)
             if self.is_open:
                 self.is_open = False
                 self._around.open_connections -= 1
@@ -210,6 +211,9 @@ class Feed(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is done; the venue's first frames may be in the same read."""
+        if self._ended.done():  # stopped while it shook hands
+            transport.disconnect(graceful=False)
+            return
         self.counts.sessions += 1
         self.is_open, self._opened_at = True, monotonic()
         self._transport, self._arrived = transport, 0

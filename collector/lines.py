@@ -1,11 +1,11 @@
-"""The lines of a chunk: connections that bring the same markets side by side, so that one may end without a hole.
+"""The lines of one channel of an exchange: connections that may bring the same markets, so that one can end without a hole.
 
-One line alone puts its events out itself. Beside another, each trade goes out once, whichever brings it first; a book or ticker
-comes from the line in charge of it, and the charge passes at once when that line is lost or in doubt. A hole is told where no
-line can vouch that it heard everything, and only then.
+One line alone puts its events out itself. Beside another of the same market, each trade goes out once, whichever brings it
+first; a book or ticker comes from the line in charge of it, and the charge passes at once when that line is lost or in doubt. A
+hole is told where no line can vouch that it heard everything, and only then.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic, time_ns
@@ -13,176 +13,149 @@ from time import monotonic, time_ns
 from msgspec.structs import replace
 
 from adapters.backfill import LastTrade
-from adapters.book import BookState, BookSync
+from adapters.book import BookSync
 from adapters.events import Book, BookDelta, Event, Gap, Status, Trade
-from adapters.subscriptions import State, Subscription
+from adapters.subscriptions import Subscription
 from collector.feed import Feed
+from collector.line import Line, Market
 from collector.sink import Put
-from collector.told import SPANS, Missing, NamedTrades, NumberedTrades, ShownBook, Span, Witness, both, outside
+from collector.told import Missing, NamedTrades, NumberedTrades, Span, Witness, both, outside
 
 STALLED_AFTER = 3_000_000
 """Microseconds for which another line brought data of a market and the one in charge did not: it stands still."""
-EARLIER_LINES = 4
-"""Lines that have ended and whose word still counts, for holes that are told later."""
 LINGER = 5.0
 """Seconds for which a line that is alone again is still compared with the one that left."""
 CLOCKS = 10_000_000
 """Microseconds by which a venue's times may lie before ours."""
 
-_ANSWERED = (State.ACKED, State.LIVE, State.QUIET)
-
-
-class Line:
-    """One connection, and what it can vouch for."""
-
-    def __init__(self, feed: Feed) -> None:
-        self.feed = feed
-        self.adapter = feed.adapter
-        self.subscriptions = {each.symbol: each for each in feed.adapter.subscriptions}
-        self.books = {book.symbol: book for book in feed.adapter.live.books.values()}
-        self.witnesses = {symbol: Witness() for symbol in self.subscriptions}
-        self.unheard = set(self.subscriptions)
-
-    def is_whole(self, symbol: str) -> bool:
-        """Whether it brings all of this market now."""
-        book = self.books.get(symbol)
-        is_right = book is None or book.state is BookState.SYNCED
-        return is_right and self.feed.is_open and self.subscriptions[symbol].state in _ANSWERED
-
-    def may_bring(self, symbol: str) -> bool:
-        """Whether a trade that others miss may still come here: nothing was lost since the last one."""
-        return self.is_whole(symbol) and self.subscriptions[symbol].hole is None
-
-    def heard(self, symbol: str) -> int:
-        book = self.books.get(symbol)
-        return self.subscriptions[symbol].heard if book is None else book.received
-
-    def witness(self, symbol: str, now: int) -> Witness:
-        """Its word on this market, up to now."""
-        witness, subscription = self.witnesses[symbol], self.subscriptions[symbol]
-        if not self.is_whole(symbol):
-            if witness.lost is None and witness.since is not None:
-                witness.lost = subscription.hole or self.heard(symbol) or witness.since
-        elif witness.since is None:
-            witness.since = now
-            self.unheard.discard(symbol)
-        elif witness.lost is not None:
-            if subscription.upcoming is None:
-                witness.missed(witness.lost, now)
-            witness.lost = None  # numbers of trades prove it whole
-        return witness
-
-    def leave(self, now: int) -> None:
-        """It is over: what it vouched for still counts."""
-        for symbol in self.subscriptions:
-            witness = self.witness(symbol, now)
-            witness.lost = now if witness.lost is None else witness.lost
-        self.feed.put = self.feed.status = _nobody
-
-
-class Market:
-    """What all lines together have told of one market. `told`: the holes of which readers know."""
-
-    def __init__(self, subscription: Subscription, charge: Line) -> None:
-        self.symbol = subscription.symbol
-        self.channel = subscription.channel
-        self.charge = charge
-        self.told: deque[Span] = deque(maxlen=SPANS)
-        self.trades = NumberedTrades(subscription) if charge.adapter.venue.numbers_trades else NamedTrades(subscription)
-        self.shown: ShownBook | None = None
-        self.shown_by = charge
-        book = charge.books.get(self.symbol)
-        if book is not None and charge.adapter.live.tells_changes:
-            self.shown = ShownBook()
-            if book.state is BookState.SYNCED:
-                self.shown.begin(*book.book.whole(), book.book.sequence)
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether numbers of trades show what is missing."""
-        return self.channel == "trades" and isinstance(self.trades, NumberedTrades) and self.trades.has_begun
-
 
 class Lines:
-    """All lines of a chunk. `put` and `status` are the ways out."""
+    """All lines of one channel. `put` and `status` are the ways out."""
 
     def __init__(self, put: Put, status: Callable[[Status], None]) -> None:
         self._put = put
         self._status = status
         self._lines: list[Line] = []
-        self._earlier: deque[Line] = deque(maxlen=EARLIER_LINES)
         self._markets: dict[str, Market] = {}
         self._left: Counter[str] = Counter()
         self._withheld: Counter[str] = Counter()
-        self._alone_since = 0.0
 
     # Coming and going -----------------------------------------------------------------------------------------------
 
     def join(self, feed: Feed) -> None:
         """One more connection, before it begins."""
         line = Line(feed)
+        others = [each for each in self._lines if not each.subscriptions.keys().isdisjoint(line.subscriptions)]
         self._lines.append(line)
-        if len(self._lines) > 1:
-            if not self._markets:
-                self._compare(self._lines[0])
-            self._attach(line)
+        if others:
+            for each in (*others, line):
+                self._compare(each)
 
     def _compare(self, line: Line) -> None:
-        """What went out so far came from this line, all of it."""
+        """From now on it is compared with others. What went out so far of a market that no other has came from it."""
+        if line.is_compared:
+            return
         now = _now()
-        self._earlier.clear()
-        self._markets = {symbol: Market(each, line) for symbol, each in line.subscriptions.items()}
-        for symbol in self._markets:
-            line.witness(symbol, now)
-        self._attach(line)
-
-    def _attach(self, line: Line) -> None:
+        line.is_compared = True
         line.adapter.live.fills_holes = False
         line.feed.put, line.feed.status = partial(self._take, line), partial(self._hear, line)
-        for market in self._markets.values():
+        for symbol, subscription in line.subscriptions.items():
+            if symbol not in self._markets:
+                self._markets[symbol] = Market(subscription, line)
+                line.witness(symbol, now)
+            market = self._markets[symbol]
+            market.lines.append(line)
+            if market.shown is not None and not line.adapter.live.tells_changes:
+                market.shown = None  # who followed changes will hear views
             if isinstance(market.trades, NumberedTrades):
-                market.trades.joined(line, line.subscriptions[market.symbol].upcoming)
+                market.trades.joined(line, subscription.upcoming)
+
+    def put_to(self, put: Put) -> None:
+        """Another way out."""
+        before, self._put = self._put, put
+        for feed in self.feeds:
+            if feed.put is before:
+                feed.put = put
+
+    def can_leave(self, feeds: Iterable[Feed]) -> bool:
+        """Whether what these bring comes from others as well, of all that is still wanted of it."""
+        leaving = [line for line in self._lines if line.feed in feeds]
+        return all(self._is_covered(market, leaving) for line in leaving for market in self._markets_of(line))
+
+    @staticmethod
+    def _is_covered(market: Market, leaving: list[Line]) -> bool:
+        others = [line for line in market.lines if line not in leaving]
+        is_whole = any(line.is_whole(market.symbol) for line in market.lines if line in leaving)
+        return not others or not is_whole or any(line.is_whole(market.symbol) for line in others)
 
     def leave(self, feed: Feed) -> None:
         """A connection is about to be ended: what it is in charge of passes on."""
         now = _now()
         line = next(each for each in self._lines if each.feed is feed)
-        for market in self._markets.values():
-            for other in self._lines:
+        markets = self._markets_of(line)
+        for market in markets:
+            for other in market.lines:
                 other.witness(market.symbol, now)
         self._lines.remove(line)
-        self._earlier.append(line)
         line.leave(now)
         self._left += line.adapter.totals()
-        self._alone_since = monotonic()
-        for market in self._markets.values():
-            if market.charge is line and not self._pass_on(market, line) and self._lines:
-                market.charge = self._lines[0]
-            self._settle(market)
-            if isinstance(market.trades, NumberedTrades):
-                market.trades.left(line)
+        for market in markets:
+            self._let_go(market, line)
+
+    def _let_go(self, market: Market, line: Line) -> None:
+        """A market without this line, which may have been the only one: then it is not wanted any more."""
+        market.lines.remove(line)
+        market.earlier.append(line)
+        if market.charge is line and not self._pass_on(market, line) and market.lines:
+            market.charge = market.lines[0]
+        for other in market.lines:
+            other.alone_since = monotonic()
+            if other.witnesses[market.symbol].since is None:
+                self._leave_hole(line.subscriptions[market.symbol], line.witnesses[market.symbol], other)
+        self._settle(market)
+        if isinstance(market.trades, NumberedTrades):
+            market.trades.left(line)
+        if not market.lines:
+            del self._markets[market.symbol]
+
+    @staticmethod
+    def _leave_hole(left: Subscription, witness: Witness, other: Line) -> None:
+        """What lies between the end of a line and the beginning of its successor is told by that one, when it begins."""
+        subscription = other.subscriptions[left.symbol]
+        if subscription.hole is None:
+            subscription.hole, subscription.hole_reason = left.hole or witness.lost, left.hole_reason
 
     def look(self) -> None:
         """Time passes: who stands still, what has waited long enough, and whether there is nothing to compare any more."""
         now = _now()
         for market in self._markets.values():
-            for line in self._lines:
+            for line in market.lines:
                 line.witness(market.symbol, now)
             if not market.charge.is_whole(market.symbol) or self._is_stalled(market):
                 self._pass_on(market, market.charge)
             self._settle(market)
-        if len(self._lines) == 1 and self._markets and monotonic() - self._alone_since >= LINGER:
-            self._be_alone(self._lines[0])
+        for line in self._lines:
+            if line.is_compared and monotonic() - line.alone_since >= LINGER:
+                self._be_alone(line)
 
     def _is_stalled(self, market: Market) -> bool:
-        newest = max(line.heard(market.symbol) for line in self._lines)
+        newest = max(line.heard(market.symbol) for line in market.lines)
         return newest - market.charge.heard(market.symbol) > STALLED_AFTER
 
     def _be_alone(self, line: Line) -> None:
-        if not any(isinstance(each.trades, NumberedTrades) and each.trades.is_waiting for each in self._markets.values()):
-            self._markets = {}
-            line.adapter.live.fills_holes = True
-            line.feed.put, line.feed.status = self._put, self._status
+        """It puts its events out itself again, if there is nothing to compare them with."""
+        markets = self._markets_of(line)
+        is_waiting = any(isinstance(each.trades, NumberedTrades) and each.trades.is_waiting for each in markets)
+        if is_waiting or any(len(market.lines) > 1 for market in markets):
+            return
+        for market in markets:
+            del self._markets[market.symbol]
+        line.is_compared = False
+        line.adapter.live.fills_holes = True
+        line.feed.put, line.feed.status = self._put, self._status
+
+    def _markets_of(self, line: Line) -> list[Market]:
+        return [self._markets[symbol] for symbol in line.subscriptions] if line.is_compared else []
 
     # What is known of them ------------------------------------------------------------------------------------------
 
@@ -190,28 +163,26 @@ class Lines:
     def feeds(self) -> list[Feed]:
         return [line.feed for line in self._lines]
 
-    def _in_charge(self, symbol: str) -> Line:
-        market = self._markets.get(symbol)
-        return self._lines[0] if market is None else market.charge
+    def _in_charge(self) -> dict[str, Line]:
+        """Of each market, the line from which it comes."""
+        charges = {symbol: line for line in self._lines for symbol in line.subscriptions}
+        charges.update((symbol, market.charge) for symbol, market in self._markets.items())
+        return charges
 
     @property
     def subscriptions(self) -> list[Subscription]:
         """As the lines in charge have them."""
-        return [self._in_charge(symbol).subscriptions[symbol] for symbol in self._symbols]
+        return [line.subscriptions[symbol] for symbol, line in self._in_charge().items()]
 
     @property
     def books(self) -> list[BookSync]:
         """As the lines in charge have them."""
-        return [book for symbol in self._symbols if (book := self._in_charge(symbol).books.get(symbol)) is not None]
-
-    @property
-    def _symbols(self) -> Iterable[str]:
-        return self._lines[0].subscriptions if self._lines else ()
+        return [line.books[symbol] for symbol, line in self._in_charge().items() if symbol in line.books]
 
     def republish(self, symbol: str) -> None:
         """Put a whole book of this symbol, if it is one of these."""
-        if symbol in self._symbols:
-            line = self._in_charge(symbol)
+        line = self._in_charge().get(symbol)
+        if line is not None:
             line.feed.do(line.adapter.republish(symbol))
 
     @property
@@ -252,7 +223,7 @@ class Lines:
         if isinstance(trades, NumberedTrades):
             is_news = trades.trade(line, trade, monotonic())
         else:
-            is_known = is_past and any(other.adapter.has_told(trade) for other in self._lines if other is not line)
+            is_known = is_past and any(other.adapter.has_told(trade) for other in market.lines if other is not line)
             is_news = trades.is_new(trade) and not is_known
         self._put_if(is_news, "trades", trade)
         self._withheld["backfilled"] += is_past and not is_news
@@ -262,7 +233,7 @@ class Lines:
         """Put out what need not wait any longer for another line."""
         trades = market.trades
         if isinstance(trades, NumberedTrades) and trades.is_waiting:
-            able = [line for line in self._lines if line.may_bring(market.symbol)]
+            able = [line for line in market.lines if line.may_bring(market.symbol)]
             self._put_settled(market, trades.settled(able, monotonic()))
 
     def _put_settled(self, market: Market, settled: Iterable[Trade | Missing]) -> None:
@@ -297,13 +268,12 @@ class Lines:
         is_synced = market is not None and status.scope == "book" and status.state == "synced"
         if market is not None and is_synced and not market.charge.is_whole(market.symbol):
             market.charge = line  # whose whole book comes next
-        in_charge = next(iter(self._markets.values())).charge if market is None else market.charge
-        if line is in_charge:
+        if line is (market or self._markets_of(line)[0]).charge:
             self._status(status)
 
     def _lost(self, line: Line) -> None:
         now = _now()
-        for market in self._markets.values():
+        for market in self._markets_of(line):
             witness = line.witness(market.symbol, now)
             if market.charge is line:
                 self._pass_on(market, line)
@@ -315,7 +285,7 @@ class Lines:
 
     def _pass_on(self, market: Market, line: Line) -> bool:
         """Let another line be in charge of a market, if one has all of it: the one that heard of it last."""
-        others = [each for each in self._lines if each is not line and each.is_whole(market.symbol)]
+        others = [each for each in market.lines if each is not line and each.is_whole(market.symbol)]
         if not others:
             return False
         market.charge = max(others, key=lambda each: each.heard(market.symbol))
@@ -330,7 +300,7 @@ class Lines:
             return
         self._withheld["gaps"] += 1
         if gap.symbol is None:
-            for market in self._markets.values():
+            for market in self._markets_of(line):
                 self._take_span(line, market, replace(gap, symbol=market.symbol))
             return
         market = self._markets[gap.symbol]
@@ -360,7 +330,7 @@ class Lines:
 
     def _unheard(self, market: Market, spans: list[Span], now: int) -> list[Span]:
         """What no line vouches for, and readers do not know yet."""
-        for line in (*self._lines, *self._earlier):
+        for line in (*market.lines, *market.earlier):
             spans = both(spans, line.witness(market.symbol, now).holes)
         return outside(spans, market.told)
 
@@ -375,7 +345,7 @@ class Lines:
             charge.feed.do(charge.adapter.republish(market.symbol))  # its own whole book follows a gap unasked
 
     def _tell(self, market: Market, gap: Gap, last: LastTrade | None, end: tuple[str, int] | None) -> None:
-        """A hole of the chunk, which the line in charge fills."""
+        """A hole of all lines, which the one in charge fills."""
         self._withheld["gaps"] -= 1
         self._put(gap)
         if market.channel == "trades":
@@ -390,7 +360,3 @@ class Lines:
 def _now() -> int:
     """As `received` is taken: microseconds UTC."""
     return time_ns() // 1000
-
-
-def _nobody(_: Event) -> None:
-    """The last words of a line that has left."""

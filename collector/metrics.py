@@ -68,17 +68,18 @@ def _entry(name: str, totals: Counter[Count]) -> dict[str, Any]:
 
 
 class Picture(Collector):
-    """Of all workers, whenever it is asked."""
+    """Of all workers, whenever it is asked. `past`: what workers have counted that are no more."""
 
-    def __init__(self, workers: list[Worker]) -> None:
+    def __init__(self, workers: list[Worker], past: Counter[Count] | None = None) -> None:
         self._workers = workers
+        self._past = Counter() if past is None else past
         self._started = monotonic()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     @property
     def _totals(self) -> Counter[Count]:
-        totals: Counter[Count] = Counter()
+        totals = Counter(self._past)
         for worker in self._workers:
             totals.update(worker.past)  # a sum would leave out what is 0, and Prometheus miss the first that comes
             totals.update(counts(worker.state) if worker.state else ())

@@ -1,7 +1,7 @@
 """Configuration to connections and processes. Pure: what `--check` prints is what will run."""
 
-from collections.abc import Iterable, Iterator
-from collections.abc import Set as AbstractSet
+import itertools
+from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -21,6 +21,19 @@ PATTERN_PAIRS = 300
 """How many pairs a pattern is taken to stand for until the venue's list is read."""
 
 
+class Shard(Struct, frozen=True):
+    """Of all pairs those whose hash leaves `part` when it is divided by `of`: what one of so many collectors has."""
+
+    part: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.part}of{self.of}"
+
+
+WHOLE = Shard(0, 1)
+
+
 class Chunk(Struct, frozen=True):
     """The pairs of one connection: all of one channel."""
 
@@ -32,13 +45,16 @@ class Chunk(Struct, frozen=True):
     def weight(self) -> int:
         return len(self.symbols) * (BOOK_WEIGHT if self.channel == "orderbooks" else 1)
 
+    def has_of(self, other: "Chunk") -> bool:
+        """Whether a pair is in both."""
+        return self.channel == other.channel and not set(self.symbols).isdisjoint(other.symbols)
+
 
 class Pattern(Struct, frozen=True):
-    """Pairs of one channel that only the venue's list of markets names, in connections of at most `size`."""
+    """Pairs of one channel that only the venue's list of markets names."""
 
     channel: Channel
     pattern: str
-    size: int
 
     @property
     def weight(self) -> int:
@@ -46,8 +62,11 @@ class Pattern(Struct, frozen=True):
 
 
 class ExchangePlan(Struct, frozen=True):
-    """One exchange, or part number `part` of its `parts`, in one process. `aliases`: our names of assets to the venue's;
-    `redundancy`: connections for each chunk."""
+    """One exchange, or of its pairs those whose hash leaves `part` when it is divided by `parts`, in one process.
+
+    `share`: of the venue's limits, which hold for the address; `sizes`: how many pairs share a connection, where that is not
+    the venue's habit; `aliases`: our names of assets to the venue's; `redundancy`: connections for each chunk.
+    """
 
     name: str
     options: BookOptions
@@ -57,33 +76,61 @@ class ExchangePlan(Struct, frozen=True):
     url: str | None = None
     part: int = 0
     parts: int = 1
+    share: float = 1.0
     redundancy: int = 1
-
-    @property
-    def share(self) -> float:
-        """Of the venue's limits, which hold for the address."""
-        return 1 / self.parts
+    sizes: dict[Channel, int] = {}
 
     @property
     def weight(self) -> int:
         once = sum(each.weight for each in self.chunks) + sum(each.weight for each in self.patterns)
         return once * self.redundancy
 
-    def joining(self, symbols: Iterable[str], known: AbstractSet[tuple[Channel, str]]) -> Iterator[Chunk]:
-        """Connections for those of the symbols that fit a pattern, belong to this part and are not known yet."""
-        ours = sorted(symbol for symbol in symbols if crc32(symbol.encode()) % self.parts == self.part)
+    def size(self, channel: Channel) -> int:
+        """Pairs on a connection at most."""
+        return self.sizes.get(channel) or registry.adapter(self.name).venue.per_connection[channel]
+
+    def terms(self, channel: Channel) -> Hashable:
+        """What a connection of this channel is made with: as long as it is the same, the connection can stay."""
+        options = self.options if channel == "orderbooks" else None
+        return options, self.url, frozenset(self.aliases.items()), self.redundancy
+
+    def recut(self, running: Iterable[Chunk], listed: Iterable[str] = ()) -> list[Chunk]:
+        """The connections for what is wanted now: those of `running` that can stay as they are, and new ones. `listed`: what
+        the venue lists; what fitted a pattern while it was listed stays wanted."""
+        running, listed = list(running), list(listed)
+        found: list[Chunk] = []
         for channel in CHANNELS:
-            patterns = [each for each in self.patterns if each.channel == channel]
-            new = [
-                symbol
-                for symbol in ours
-                if (channel, symbol) not in known and any(fits(symbol, each.pattern) for each in patterns)
-            ]
-            if new:
-                yield from cut(self.name, channel, tuple(new), patterns[0].size)
+            before = [each for each in running if each.channel == channel]
+            found += self._recut(channel, before, self._wanted(channel, before, listed))
+        return found
+
+    def _wanted(self, channel: Channel, before: list[Chunk], listed: Iterable[str]) -> list[str]:
+        named = [symbol for each in self.chunks if each.channel == channel for symbol in each.symbols]
+        patterns = [each.pattern for each in self.patterns if each.channel == channel]
+        if not patterns:
+            return named
+        known = {symbol for each in before for symbol in each.symbols}
+        many = (symbol for symbol in known.union(listed) if part_of(symbol, self.parts) == self.part)
+        fitting = {symbol for symbol in many if any(fits(symbol, each) for each in patterns)}
+        return [*named, *sorted(fitting.difference(named))]
+
+    def _recut(self, channel: Channel, before: list[Chunk], wanted: list[str]) -> Iterator[Chunk]:
+        """A pair keeps its connection while there is room for it; who is new fills those that change anyway."""
+        size, wishes = self.size(channel), set(wanted)
+        keeping = [[symbol for symbol in each.symbols if symbol in wishes][:size] for each in before]
+        kept = {symbol for each in keeping for symbol in each}
+        rest = [symbol for symbol in wanted if symbol not in kept]
+        for chunk, symbols in zip(before, keeping, strict=True):
+            if len(symbols) == len(chunk.symbols):
+                yield chunk
+            elif symbols:
+                room = size - len(symbols)
+                yield Chunk(self.name, channel, (*symbols, *rest[:room]))
+                del rest[:room]
+        yield from cut(self.name, channel, tuple(rest), size)
 
 
-class WorkerPlan(Struct, frozen=True):
+class WorkerPlan(Struct, frozen=True, tag=True):
     name: str
     exchanges: tuple[ExchangePlan, ...]
 
@@ -94,9 +141,14 @@ def cut(name: str, channel: Channel, symbols: tuple[str, ...], size: int) -> Ite
         yield Chunk(name, channel, symbols[start : start + size])
 
 
-def size_of(exchange: "Exchange", channel: Channel) -> int:
-    """Pairs on a connection: as configured, else the venue's habit."""
-    return exchange.chunking.of(channel) or registry.adapter(exchange.name).venue.per_connection[channel]
+def part_of(symbol: str, parts: int) -> int:
+    """Which of so many parts a pair belongs to, whatever other pairs there are; all its channels belong together."""
+    return crc32(symbol.encode()) % parts
+
+
+def sizes(exchange: "Exchange") -> dict[Channel, int]:
+    """Pairs on a connection, where the configuration says so."""
+    return {channel: size for channel in CHANNELS if (size := exchange.chunking.of(channel)) is not None}
 
 
 def patterns(exchange: "Exchange") -> Iterator[Pattern]:
@@ -104,43 +156,63 @@ def patterns(exchange: "Exchange") -> Iterator[Pattern]:
     for channel in CHANNELS:
         for each in exchange.pairs.of(channel):
             if is_pattern(each):
-                yield Pattern(channel, each, size_of(exchange, channel))
+                yield Pattern(channel, each)
 
 
-def chunks(exchange: "Exchange") -> Iterator[Chunk]:
-    """The connections of the pairs that are named one by one; those that fit a pattern as well come with that."""
+def chunks(exchange: "Exchange", part: int = 0, parts: int = 1) -> Iterator[Chunk]:
+    """The connections of the pairs of a part that are named one by one; those that fit a pattern as well come with that."""
+    usual = registry.adapter(exchange.name).venue.per_connection
     for channel in CHANNELS:
-        wanted = exchange.pairs.of(channel)
+        wanted = [each for each in exchange.pairs.of(channel) if is_pattern(each) or part_of(each, parts) == part]
         many = [each for each in wanted if is_pattern(each)]
         named = tuple(each for each in wanted if not is_pattern(each) and not any(fits(each, pattern) for pattern in many))
-        yield from cut(exchange.name, channel, named, size_of(exchange, channel))
+        yield from cut(exchange.name, channel, named, exchange.chunking.of(channel) or usual[channel])
 
 
-def parts(exchange: "Exchange") -> list[ExchangePlan]:
-    """The exchange whole, or split among `workers` processes: by turns of its connections, patterns by a hash of the symbol."""
+def parts(exchange: "Exchange", shard: Shard = WHOLE) -> list[ExchangePlan]:
+    """What a shard collects of the exchange, whole or split among `workers` processes; parts without pairs are left out."""
     book = exchange.orderbook
     options = BookOptions(book.depth, book.update_interval_ms / 1000, book.mode)
-    connections, many = list(chunks(exchange)), tuple(patterns(exchange))
-    count = exchange.workers if many else min(exchange.workers, len(connections))
-    return [
+    many, count = tuple(patterns(exchange)), shard.of * exchange.workers
+    split = [
         ExchangePlan(
-            *(exchange.name, options, tuple(connections[part::count]), many, dict(exchange.aliases), exchange.url),
+            *(exchange.name, options, tuple(chunks(exchange, part, count)), many, dict(exchange.aliases), exchange.url),
             part=part,
             parts=count,
+            share=1 / exchange.workers,
             redundancy=exchange.redundancy,
+            sizes=sizes(exchange),
         )
-        for part in range(count)
+        for part in range(shard.part, count, shard.of)
     ]
+    return [each for each in split if each.weight]
 
 
-def plan(settings: "Settings", processes: int, host: str) -> list[WorkerPlan]:
+def plan(settings: "Settings", processes: int, host: str, running: Iterable[WorkerPlan] = ()) -> list[WorkerPlan]:
     """All of an exchange in one worker, which owns its limits; the heaviest first, each to the worker with least to do.
 
-    Two parts of one exchange never share a worker as long as there are enough.
+    Two parts of one exchange never share a worker as long as there are enough. What runs already stays where it is; a worker
+    that has nothing left to do is no more.
     """
-    everything = sorted((part for each in settings.enabled for part in parts(each)), key=lambda part: -part.weight)
-    workers: list[list[ExchangePlan]] = [[] for _ in range(min(settings.workers or processes, len(everything)))]
-    for part in everything:
-        free = [each for each in workers if all(other.name != part.name for other in each)] or workers
-        min(free, key=lambda worker: sum(other.weight for other in worker)).append(part)
-    return [WorkerPlan(f"{host}-{index}", tuple(worker)) for index, worker in enumerate(workers)]
+    everything = sorted(
+        (part for each in settings.enabled for part in parts(each, settings.part)), key=lambda part: -part.weight
+    )
+    workers: dict[str, list[ExchangePlan]] = {each.name: [] for each in running}
+    names = (name for number in itertools.count() if (name := f"{host}-{number}") not in workers)
+    while len(workers) < min(settings.workers or processes, len(everything)):
+        workers[next(names)] = []
+    homes = {(each.name, each.part): worker.name for worker in running for each in worker.exchanges}
+    for part in sorted(everything, key=lambda part: (part.name, part.part) not in homes):
+        home = homes.get((part.name, part.part))
+        if home is None and homes and settings.jetstream.servers:  # the lanes of a worker are those of its first exchanges
+            home = next((name for name in workers if name not in homes.values() and not workers[name]), None) or next(names)
+        if home is None:
+            home = _least(workers, part)
+        workers.setdefault(home, []).append(part)
+    return [WorkerPlan(name, tuple(worker)) for name, worker in workers.items() if worker]
+
+
+def _least(workers: dict[str, list[ExchangePlan]], part: ExchangePlan) -> str:
+    """The worker that has least to do, of those without another part of the same exchange, if there are any."""
+    free = [name for name, has in workers.items() if all(other.name != part.name for other in has)] or list(workers)
+    return min(free, key=lambda name: sum(other.weight for other in workers[name]))

@@ -15,6 +15,7 @@ from adapters import registry
 from adapters.errors import SymbolError
 from adapters.events import CHANNELS, Channel
 from adapters.symbols import is_pattern, parse
+from collector.plan import WHOLE, Shard, parts
 from master.auth import PLACEHOLDER_KEY
 from master.jetstream.settings import JetStreamSettings
 from master.pricing.feeds import PriceSettings
@@ -22,6 +23,8 @@ from master.section import Section
 from master.settings import CHOICE, ConfigError, Master, Server, is_loopback
 from master.settings import load as load_model
 from master.tls import TlsError, trusting
+
+FROM_HOSTNAME = "from-hostname"
 
 
 class Pairs(Section):
@@ -100,6 +103,11 @@ class Settings(BaseSettings):
     name: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9_.+-]{1,64}$", description="of this collector; its host's where left out"
     )
+    shard: str | None = Field(
+        default=None,
+        pattern=rf"^(\d{{1,3}}|{FROM_HOSTNAME})/[1-9]\d{{0,2}}$",
+        description=f"2/3: part 2 (from 0) of 3 of all pairs; {FROM_HOSTNAME}/3: the number behind the host name's last dash",
+    )
     server: Server = Server()
     prices: PriceSettings = PriceSettings()
     jetstream: JetStreamSettings = JetStreamSettings()
@@ -110,6 +118,20 @@ class Settings(BaseSettings):
     @property
     def enabled(self) -> tuple[Exchange, ...]:
         return tuple(exchange for exchange in self.exchanges if exchange.enabled)
+
+    @property
+    def part(self) -> Shard:
+        """What of all pairs is ours. Raises ConfigError."""
+        if self.shard is None:
+            return WHOLE
+        text, _, of = self.shard.partition("/")
+        host = gethostname().partition(".")[0]
+        number = host.rpartition("-")[2] if text == FROM_HOSTNAME else text
+        if not number.isdecimal():
+            raise ConfigError(f"shard: {self.shard}, but the host name {host} does not end in a dash and a number")
+        if int(number) >= int(of):
+            raise ConfigError(f"shard: {number} of {of} is not there; they are counted from 0")
+        return Shard(int(number), int(of))
 
 
 def load(source: Path | dict[str, Any], only: list[str] | None = None, **options: Any) -> Settings:
@@ -130,6 +152,10 @@ def load(source: Path | dict[str, Any], only: list[str] | None = None, **options
         settings = settings.model_copy(update={"exchanges": chosen, "name": named})
     if not any(exchange.pairs.of(channel) for exchange in settings.enabled for channel in CHANNELS):
         raise ConfigError("exchanges: none is enabled and has pairs, so that there is nothing to collect")
+    if settings.part != WHOLE:
+        settings = settings.model_copy(update={"name": f"{settings.name or gethostname()}-{settings.part}"})
+    if not any(parts(exchange, settings.part) for exchange in settings.enabled):
+        raise ConfigError(f"shard: {settings.shard} has none of the pairs; there are too few of them for so many shards")
     return settings
 
 

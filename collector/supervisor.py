@@ -17,19 +17,36 @@ from aiomultiprocess.core import get_context
 from aiomultiprocess.types import Unit
 from msgspec.structs import replace
 
-from collector.worker import DRAIN_WITHIN, FENCED, Assignment, Count, WorkerState, counts, decode_state, work
+from collector.plan import WorkerPlan
+from collector.successor import Finish, Order, Prepare, Release, Told
+from collector.worker import (
+    DRAIN_WITHIN,
+    FENCED,
+    FINISH_WITHIN,
+    MAX_LINE,
+    Assignment,
+    Count,
+    WorkerState,
+    counts,
+    decode_state,
+    work,
+)
 from master.backoff import Backoff
 from master.log import logger
 from master.parent import end_with_parent
 
 log = logger("supervisor")
+_encode = msgspec.json.Encoder().encode
 
 PULSE_WITHIN = 15.0
 """Seconds without a word after which a worker counts as hung, and is killed."""
 LAST_WORD_WITHIN = 1.0
 FIRST_PAUSE = 0.1
 """Seconds within which a worker that ended is started again, the first time; doubled each time that it does not last."""
-MAX_REPORT = 16 << 20
+SECOND = "b"
+"""Behind the name of a worker whose place was taken without a gap: both have a spool, and sessions with the master."""
+SETTLED_WITHIN = 120.0
+LOOK_EVERY = 0.1
 _PARENT_GONE = 70
 
 
@@ -82,6 +99,10 @@ class Worker:
         self.restarts = 0
         self.is_fenced = False
         self._assignment = assignment
+        self._stop = asyncio.Event()
+        self._drains_for: float | None = None
+        self._process: SupervisedProcess | None = None
+        self._link: asyncio.StreamWriter | None = None
         self._heard = 0.0
         self._heard_at: int | None = None
 
@@ -89,12 +110,63 @@ class Worker:
     def is_up(self) -> bool:
         return self.state is not None and monotonic() - self._heard < PULSE_WITHIN
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Keep the worker alive until `stop`; then let it drain, and end it."""
+    @property
+    def pid(self) -> int | None:
+        return None if self.state is None else self.state.pid
+
+    @property
+    def is_settled(self) -> bool:
+        return self.state is not None and self.state.is_settled
+
+    @property
+    def plan(self) -> WorkerPlan:
+        return self._assignment.plan
+
+    def change(self, plan: WorkerPlan) -> None:
+        """From now on it collects this, also where its process is one that is yet to come."""
+        if plan != self.plan:
+            self._assignment = replace(self._assignment, plan=plan)
+            self.tell(plan)
+
+    def tell(self, order: Order) -> None:
+        """A process that is yet to come does not hear it."""
+        if self._link is not None and not self._link.is_closing():
+            self._link.write(_encode(order) + b"\n")
+
+    def finish(self) -> None:
+        """Let it end for its successor, and wait for its acknowledgements as long as that takes."""
+        self._drains_for = FINISH_WITHIN
+        self._stop.set()
+        self.tell(Finish())
+
+    def release(self, told: list[Told]) -> None:
+        """The one whose place it takes has ended. A later process of it holds nothing."""
+        self._assignment = replace(self._assignment, is_successor=False)
+        self.tell(Release(told))
+
+    def begin_anew(self, left: str) -> None:
+        """Go on where the worker of this name ended, with what it left on disk."""
+        spool = self._assignment.spool
+        adopting = replace(spool, adopts=(left,)) if spool is not None else None
+        self._assignment = replace(self._assignment, is_successor=False, spool=adopting)
+        if self._process is not None:
+            self._process.kill()
+
+    @property
+    def is_leaving(self) -> bool:
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Let it drain and end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Keep the worker alive until it is to stop; then let it drain, and end it."""
+        stop = self._stop
         backoff = Backoff(Random(), base=FIRST_PAUSE / 2, cap=60.0)  # noqa: S311 (jitter)
         while not stop.is_set():
             began = monotonic()
-            code = await self._live(stop)
+            code = await self._live()
             if code == FENCED:
                 self.is_fenced = True
                 stop.set()
@@ -104,26 +176,32 @@ class Worker:
                 log.error("worker ended; will be restarted", worker=self.name, code=code, pause=round(pause, 2))
                 await _either(stop.wait(), asyncio.sleep(pause))
 
-    async def _live(self, stop: asyncio.Event) -> int:
+    async def _live(self) -> int:
         """One process from start to end: its exit code."""
         ours, theirs = socket.socketpair()
-        process = SupervisedProcess(replace(self._assignment, missing_since=self._heard_at), theirs)
+        known = self._assignment
+        process = SupervisedProcess(replace(known, missing_since=self._heard_at), theirs)
+        self._process = process
         process.start()
         theirs.close()
         self._heard = monotonic()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_REPORT)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE)
+        self._link = writer
+        if self.plan is not known.plan:
+            self.tell(self.plan)
         listening = asyncio.create_task(self._listen(reader))
-        minding = asyncio.create_task(self._mind(process, stop))
+        minding = asyncio.create_task(self._mind(process))
         try:
             return await process.ended()
         finally:
             minding.cancel()
             await _either(listening, asyncio.sleep(LAST_WORD_WITHIN))
             listening.cancel()
+            self._link = self._process = None
             writer.close()
             if process.is_alive():
                 process.kill()
-            if not stop.is_set() and self.state is not None:
+            if not self._stop.is_set() and self.state is not None:
                 self.past.update(counts(self.state))
                 self.state = None
 
@@ -136,16 +214,17 @@ class Worker:
                 break
             self._heard, self._heard_at = monotonic(), time_ns() // 1000
 
-    async def _mind(self, process: SupervisedProcess, stop: asyncio.Event) -> None:
+    async def _mind(self, process: SupervisedProcess) -> None:
         """Kill a worker that is silent for too long; at the end ask it to drain, and do not wait for ever."""
-        while not stop.is_set():
+        while not self._stop.is_set():
             if monotonic() - self._heard >= PULSE_WITHIN:
                 log.error("worker is hung; killing it", worker=self.name, pid=process.pid)
                 process.kill()
                 return
-            await _either(stop.wait(), asyncio.sleep(1.0))
-        process.terminate()
-        await asyncio.sleep(DRAIN_WITHIN + 5.0)
+            await _either(self._stop.wait(), asyncio.sleep(1.0))
+        if self._drains_for is None:
+            process.terminate()
+        await asyncio.sleep((self._drains_for or DRAIN_WITHIN) + 5.0)
         log.error("worker does not end; killing it", worker=self.name, pid=process.pid)
         process.kill()
 
@@ -162,13 +241,99 @@ async def _either(*awaitables: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> 
 
 
 class Supervisor:
-    """All workers of a plan."""
+    """All workers of a plan. `past`: what those counted that are no more."""
 
     def __init__(self, assignments: list[Assignment]) -> None:
         self.workers = [Worker(each) for each in assignments]
+        self.past: Counter[Count] = Counter()
+        self._common = assignments[0]
+        self._next: dict[str, WorkerPlan] = {}
+        self._stop = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def plans(self) -> list[WorkerPlan]:
+        """What runs, and is to."""
+        return [*(each.plan for each in self.workers if not each.is_leaving), *self._next.values()]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set and every worker has drained and ended."""
+        self._stop = stop
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             for worker in self.workers:
-                tasks.create_task(worker.run(stop))
+                tasks.create_task(self._keep(worker))
+            await stop.wait()
+            for worker in self.workers:
+                worker.stop()
+
+    def change(self, plans: list[WorkerPlan]) -> None:
+        """Let this be collected; a worker whose plan is the same hears nothing. Before `run` has ended."""
+        wanted = {each.name: each for each in plans}
+        self._next = {each.name: wanted.pop(each.name) for each in self.workers if each.is_leaving and each.name in wanted}
+        for worker in self.workers:
+            if worker.name in wanted:
+                worker.change(wanted.pop(worker.name))
+            else:
+                worker.stop()
+        for plan in wanted.values():
+            self._begin(plan)
+
+    def _begin(self, plan: WorkerPlan, *, is_successor: bool = False) -> Worker:
+        spool = self._common.spool
+        own = replace(spool, adopts=()) if spool is not None else None
+        worker = Worker(replace(self._common, plan=plan, spool=own, is_successor=is_successor))
+        self.workers.append(worker)
+        if self._tasks is not None and not self._stop.is_set():
+            self._tasks.create_task(self._keep(worker))
+        return worker
+
+    async def roll(self, common: Assignment) -> None:
+        """Let new processes, which are told what `common` says, take the place of those that run, one after the other."""
+        self._common = common
+        for worker in [each for each in self.workers if not each.is_leaving]:
+            if not await self._succeed(worker):
+                return
+
+    async def _succeed(self, old: Worker) -> bool:
+        """A new process beside an old one, until it hears everything: then the old one ends, and it goes on."""
+        name = old.name.removesuffix(SECOND) if old.name.endswith(SECOND) else old.name + SECOND
+        new = self._begin(replace(old.plan, name=name), is_successor=True)
+        old.tell(Prepare())
+        if not await self._hears_everything(new, old):
+            log.error("the successor does not hear everything in time; what runs goes on", worker=old.name)
+            new.stop()
+            return False
+        old.finish()
+        while old in self.workers and (old.state is None or old.state.told is None):
+            await asyncio.sleep(LOOK_EVERY)
+        if old.state is not None and old.state.told is not None:
+            new.release(old.state.told)
+        else:
+            log.error("a worker ended without a last word to its successor, which begins anew", worker=old.name)
+            new.begin_anew(old.name)
+        log.info("worker replaced", worker=old.name, by=new.name)
+        return True
+
+    async def _hears_everything(self, new: Worker, old: Worker) -> bool:
+        """Whether it comes to that, while the old one hears everything too and its process lives."""
+        process, deadline = old.pid, monotonic() + SETTLED_WITHIN
+        while monotonic() < deadline and not self._stop.is_set():
+            if old.is_leaving or old.pid is None or old.pid != process:
+                return False
+            if old.is_settled and new.is_settled:
+                return True
+            await asyncio.sleep(LOOK_EVERY)
+        return False
+
+    async def _keep(self, worker: Worker) -> None:
+        """Until it has ended: because all do, because it has nothing to do any more, or because another took its place."""
+        await worker.run()
+        if worker.is_fenced:
+            self._stop.set()
+        elif not self._stop.is_set():
+            self.workers.remove(worker)
+            self.past.update(worker.past)
+            self.past.update(counts(worker.state) if worker.state else ())
+            if worker.name in self._next:
+                self._begin(self._next.pop(worker.name))  # only now: two of one name would be in each other's way

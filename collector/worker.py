@@ -5,39 +5,40 @@ import gc
 import os
 import signal
 import socket
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections import Counter, deque
+from contextlib import suppress
 from logging import DEBUG, INFO
 from pathlib import Path
 from time import monotonic
-from types import MappingProxyType
 from typing import Any
 
-import aiohttp
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from adapters.backfill import Resume
 from collector.engine import Engine, FencedError
-from collector.exchange import Exchange, ExchangeState, route_to
+from collector.exchange import ExchangeState
+from collector.exchanges import Exchanges, running
 from collector.outbox import IN_MEMORY
-from collector.plan import ExchangePlan, WorkerPlan
-from collector.sink import Sink
+from collector.plan import WorkerPlan
 from collector.spool import Spool, SpoolError, SpoolPlan, SpoolTakenError
+from collector.successor import Holding, Order, Post, Told
 from master.jetstream.access import Access
 from master.log import configure, logger
 
 log = logger("worker")
 
 REPORT_EVERY = 0.5
-_NOTHING: Mapping[str, Resume] = MappingProxyType({})
 DRAIN_WITHIN = 10.0
 MASTER_WITHIN = 2.0
 """Seconds that a new worker waits for the master's word on what is stored already; later it goes without."""
+FINISH_WITHIN = 60.0
+"""The same as DRAIN_WITHIN where a successor goes on meanwhile."""
 TAKEN_AGAIN = 0.2
 """Seconds between looks at a spool that another process has."""
+MAX_LINE = 16 << 20
+"""Bytes of a plan or a report on the link."""
 FAILED, FENCED = 1, 76
 """Exit codes: something was wrong here; another process has taken this worker's place."""
 
@@ -57,10 +58,12 @@ class Assignment(Struct, frozen=True):
     record_to: Path | None = None
     spool: SpoolPlan | None = None
     missing_since: int | None = None
+    is_successor: bool = False
 
 
 class WorkerState(Struct):
-    """What a worker tells its supervisor twice a second. Counts are since its start."""
+    """What a worker tells its supervisor twice a second. Counts are since its start. `ended`: exchanges of an earlier plan;
+    `told`: by one that went, what it told beside its successor."""
 
     name: str
     pid: int
@@ -71,6 +74,9 @@ class WorkerState(Struct):
     master_connections: int = 0
     losses: dict[str, int] = {}
     spool_trouble: str | None = None
+    ended: list[ExchangeState] = []
+    is_settled: bool = False
+    told: list[Told] | None = None
     room: int = IN_MEMORY
     """Bytes that may wait: of the spool, or of memory where there is none or its disk refuses."""
 
@@ -86,7 +92,7 @@ def counts(state: WorkerState) -> Counter[Count]:
     """Everything of a worker's state that only ever rises."""
     total: Counter[Count] = Counter({(name, "acked", ""): number for name, number in state.acked.items()})
     total.update({("", "losses", reason): number for reason, number in state.losses.items()})
-    for exchange in state.exchanges:
+    for exchange in (*state.exchanges, *state.ended):
         total.update({(exchange.name, "events", channel): number for channel, number in exchange.events.items()})
         total.update({(exchange.name, "errors", kind): number for kind, number in exchange.errors.items()})
         total.update({(exchange.name, what, ""): getattr(exchange, what) for what in RISING})
@@ -94,29 +100,8 @@ def counts(state: WorkerState) -> Counter[Count]:
 
 
 decode_state: msgspec.json.Decoder[WorkerState] = msgspec.json.Decoder(WorkerState)
+_decode_order: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 _encode = msgspec.json.Encoder().encode
-
-
-@asynccontextmanager
-async def running(
-    plans: tuple[ExchangePlan, ...],
-    sink: Sink,
-    simulator: str | None,
-    resume: Mapping[str, Resume] = _NOTHING,
-    record_to: Path | None = None,
-) -> AsyncIterator[list[Exchange]]:
-    """Run these exchanges for as long as the context is open. `resume`: where an earlier process ended, by exchange."""
-    connector = aiohttp.TCPConnector(limit_per_host=8)
-    async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "market-data-collector"}) as session:
-        route = route_to(simulator)
-        exchanges = [Exchange(each, sink, session, route, resume.get(each.name), record_to) for each in plans]
-        async with asyncio.TaskGroup() as tasks:
-            started = [tasks.create_task(exchange.run()) for exchange in exchanges]
-            try:
-                yield exchanges
-            finally:
-                for task in started:
-                    task.cancel()
 
 
 async def work(assignment: Assignment, link: socket.socket) -> None:
@@ -124,13 +109,14 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
     configure(level=DEBUG if assignment.debug else INFO, component=assignment.plan.name)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    reader, writer = await asyncio.open_connection(sock=link)
-    watching = asyncio.create_task(_watch(reader, stop))
+    reader, writer = await asyncio.open_connection(sock=link, limit=MAX_LINE)
+    orders: deque[Order] = deque()
+    watching = asyncio.create_task(_watch(reader, stop, orders))
     pool = await _pool(assignment)
     sending = asyncio.create_task(pool.run())
     gc.freeze()  # what the imports made is not looked through again
     try:
-        await _collect(assignment, pool, sending, stop, writer)
+        await _collect(assignment, pool, sending, stop, writer, orders)
     except FencedError as error:
         log.critical("another process has taken over; this collector ends", reason=str(error))
         raise SystemExit(FENCED) from error
@@ -142,27 +128,45 @@ async def work(assignment: Assignment, link: socket.socket) -> None:
 
 
 async def _collect(
-    assignment: Assignment, pool: Engine, sending: asyncio.Task[None], stop: asyncio.Event, writer: asyncio.StreamWriter
+    assignment: Assignment,
+    pool: Engine,
+    sending: asyncio.Task[None],
+    stop: asyncio.Event,
+    writer: asyncio.StreamWriter,
+    orders: deque[Order],
 ) -> None:
-    """Run the exchanges and report until `stop`; then hand over what is held. Raises FencedError."""
+    """Run the exchanges, obey and report until `stop`; then hand over what is held. Raises FencedError."""
     stopping = asyncio.create_task(stop.wait())
     # A moment's patience, so that the first trades can tell what is missing before them.
     either: list[asyncio.Future[Any]] = [pool.known, stopping, sending]
     await asyncio.wait(either, timeout=MASTER_WITHIN, return_when=asyncio.FIRST_COMPLETED)
     resume = {plan.name: _resume(pool, plan.name, assignment.missing_since) for plan in assignment.plan.exchanges}
-    collecting = running(assignment.plan.exchanges, pool.outbox, assignment.simulator, resume, assignment.record_to)
+    holding = Holding() if assignment.is_successor else None
+    collecting = running(
+        *(assignment.plan.exchanges, holding or pool.outbox, assignment.simulator),
+        *({} if holding else resume, assignment.record_to),
+    )
     async with collecting as exchanges:
-        if not pool.known.done():
+        post = Post(exchanges, pool.outbox, holding, stop)
+        if holding is None and not pool.known.done():
             pool.known.add_done_callback(lambda _: _resume_late(pool, exchanges))
         while not stop.is_set() and not sending.done():
+            while orders:
+                post.obey(orders.popleft())
+            post.look()
+            if post.holds_too_much:
+                log.critical("too much is held; this successor ends")
+                raise SystemExit(FAILED)
             _report(writer, _state(assignment, exchanges, pool))
             await asyncio.wait([stopping, sending], timeout=REPORT_EVERY, return_when=asyncio.FIRST_COMPLETED)
         last = _state(assignment, exchanges, pool)
     stopping.cancel()
     if sending.done():
         sending.result()  # only now: out of the exchanges' group it would come as one of several errors
-    last = _counted_to_the_end(last, exchanges)
-    if not await pool.outbox.drain(DRAIN_WITHIN):
+    last = replace(_counted_to_the_end(last, exchanges), told=post.told)
+    if last.told is not None:
+        _report(writer, last)
+    if not await pool.outbox.drain(DRAIN_WITHIN if last.told is None else FINISH_WITHIN):
         log.error("ended with events that the master did not acknowledge in time", events=pool.outbox.held_events)
     _report(writer, replace(last, acked=dict(pool.outbox.acked_events), waiting=pool.outbox.held_events))
     with suppress(ConnectionError):
@@ -175,7 +179,7 @@ def _resume(pool: Engine, exchange: str, missing_since: int | None) -> Resume:
     return Resume(known.since or missing_since, known.trades)
 
 
-def _resume_late(pool: Engine, exchanges: list[Exchange]) -> None:
+def _resume_late(pool: Engine, exchanges: Exchanges) -> None:
     for exchange in exchanges:
         exchange.resumed(pool.known_of(exchange.name).trades)
 
@@ -236,7 +240,7 @@ async def _left_spool(plan: SpoolPlan, worker: str) -> Spool | None:
         return None
 
 
-def _counted_to_the_end(last: WorkerState, exchanges: list[Exchange]) -> WorkerState:
+def _counted_to_the_end(last: WorkerState, exchanges: Exchanges) -> WorkerState:
     """The state before the end, with the counts after it: while connections close, frames still come."""
     rising = ("events", "errors", *RISING)
     ended = [exchange.state() for exchange in exchanges]
@@ -249,13 +253,14 @@ def _counted_to_the_end(last: WorkerState, exchanges: list[Exchange]) -> WorkerS
     )
 
 
-async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
-    """A supervisor that is gone closes the link."""
-    await reader.read()
+async def _watch(reader: asyncio.StreamReader, stop: asyncio.Event, orders: deque[Order]) -> None:
+    """Orders, one JSON line each; a supervisor that is gone closes the link."""
+    while line := await reader.readline():
+        orders.append(_decode_order.decode(line))
     stop.set()
 
 
-def _state(assignment: Assignment, exchanges: list[Exchange], pool: Engine) -> WorkerState:
+def _state(assignment: Assignment, exchanges: Exchanges, pool: Engine) -> WorkerState:
     outbox = pool.outbox
     return WorkerState(
         name=assignment.plan.name,
@@ -267,5 +272,7 @@ def _state(assignment: Assignment, exchanges: list[Exchange], pool: Engine) -> W
         master_connections=pool.live,
         losses=dict(outbox.losses),
         spool_trouble=pool.trouble,
+        ended=exchanges.ended,
+        is_settled=all(exchange.is_settled for exchange in exchanges),
         room=outbox.room,
     )

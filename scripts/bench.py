@@ -320,7 +320,7 @@ async def master_side(events: int, *, with_audience: bool = True) -> float:
 
 _WORKER = """
 import asyncio, logging, structlog, uvloop
-import collector.worker as worker
+from collector.exchanges import running
 from collector.master_pool import MasterPool
 from collector.plan import Chunk, ExchangePlan
 from adapters.book import BookOptions
@@ -330,7 +330,7 @@ async def main():
     pool = MasterPool("ws://127.0.0.1:9", "key", "bench", 5)
     chunks = tuple(Chunk(name, "trades", tuple(f"C{number}/USDT" for number in range(50))) for name in ("binance",) * 4)
     plans = tuple(ExchangePlan(name, BookOptions(), chunks) for name in ("binance", "kraken", "okx", "kucoin"))
-    async with worker.running(plans, pool.outbox, "http://127.0.0.1:9"):
+    async with running(plans, pool.outbox, "http://127.0.0.1:9"):
         await asyncio.sleep(0.5)
         print(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1], flush=True)
 uvloop.run(main())

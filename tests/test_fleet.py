@@ -159,7 +159,7 @@ class TestKubernetes:
                 monkeypatch.setattr("collector.settings.gethostname", lambda pod=f"{name}-0": pod)
                 settings = understood(told, monkeypatch, config)
                 assert [f"collector-{each.name}" for each in settings.enabled] == [name]
-                assert settings.name == f"{name}-0"
+                assert settings.name == f"{name}-0" + ("-0of3" if spec["replicas"] == 3 else "")
 
     def test_disks_hold_what_the_configuration_allows(self, config: Path) -> None:
         sizes = {

@@ -280,3 +280,46 @@ def test_what_is_loaded_cannot_be_changed() -> None:
     assert isinstance(found, Settings)
     with pytest.raises(ValueError, match="frozen"):
         found.workers = 7
+
+
+class TestShard:
+    SHARDED = with_exchange(pairs={"trades": ["BTC/*"]})
+
+    @pytest.mark.parametrize(
+        ("shard", "host", "part"),
+        [("0/3", "any", (0, 3)), ("2/3", "any", (2, 3)), ("from-hostname/3", "collector-1", (1, 3))],
+    )
+    def test_a_part_of_all_pairs_under_a_name_of_its_own(
+        self, shard: str, host: str, part: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("collector.settings.gethostname", lambda: host)
+        found = load(self.SHARDED | {"shard": shard})
+        assert (found.part.part, found.part.of) == part
+        assert found.name == f"{host}-{part[0]}of{part[1]}"
+        assert load(self.SHARDED | {"shard": shard, "name": "prod"}).name == f"prod-{part[0]}of{part[1]}"
+
+    @pytest.mark.parametrize(
+        ("shard", "words"),
+        [
+            ("3/3", "3 of 3 is not there; they are counted from 0"),
+            ("1", "shard"),
+            ("from-hostname/2", "the host name collector does not end in a dash and a number"),
+        ],
+    )
+    def test_one_that_is_not_there(self, shard: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("collector.settings.gethostname", lambda: "collector")
+        (fault,) = faults(self.SHARDED | {"shard": shard})
+        assert words in fault
+
+    def test_one_that_has_nothing_to_do(self) -> None:
+        one = with_exchange(pairs={"trades": ["BTC/USDT"]})
+        shards = [f"{part}/2" for part in range(2)]
+        assert sum("has none of the pairs" in line for shard in shards for line in _faults_of(one | {"shard": shard})) == 1
+
+
+def _faults_of(source: dict[str, Any]) -> list[str]:
+    try:
+        load(source)
+    except ConfigError as error:
+        return list(error.lines)
+    return []

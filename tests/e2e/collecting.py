@@ -9,9 +9,9 @@ from adapters import registry
 from adapters.book import BookOptions
 from adapters.events import Book, BookDelta, Event, Gap, Status, Ticker, Trade
 from collector.exchange import Exchange
+from collector.exchanges import running
 from collector.plan import Chunk, ExchangePlan
 from collector.sink import Put, Republish
-from collector.worker import running
 from simulator import Simulator
 
 DOLLARS = ("bitfinex", "bitstamp", "coinbase", "cryptocom", "kraken")

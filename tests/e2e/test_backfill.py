@@ -12,8 +12,8 @@ from adapters.events import Gap
 from collector import exchange as collected
 from collector import feed
 from collector.exchange import Exchange
+from collector.exchanges import running
 from collector.limits import Breaker
-from collector.worker import running
 from master.backoff import Backoff
 from simulator import Simulator
 from tests.e2e.collecting import PAIRS, Memory, collecting, is_synced, plan_of

@@ -5,8 +5,8 @@ import pytest
 import simulator
 from adapters.book import BookOptions
 from collector import exchange as exchange_module
+from collector.exchanges import running
 from collector.plan import Chunk, ExchangePlan, Pattern
-from collector.worker import running
 from simulator import Simulator
 from tests.e2e.collecting import Memory
 from tests.hearing import events, logs
@@ -23,8 +23,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan_of(*named: str) -> ExchangePlan:
     chunks = (Chunk("binance", "trades", named),) if named else ()
-    patterns = () if named else (Pattern("trades", f"*/{QUOTE}", 20),)
-    return ExchangePlan("binance", BookOptions(), chunks, patterns)
+    patterns = () if named else (Pattern("trades", f"*/{QUOTE}"),)
+    return ExchangePlan("binance", BookOptions(), chunks, patterns, sizes={"trades": 20})
 
 
 def listed(sim: Simulator) -> set[str]:

@@ -12,7 +12,7 @@ from adapters.events import Book, Gap
 from collector import chunk, feed, lines
 from collector.exchange import Exchange
 from collector.feed import Ended
-from collector.lines import Line
+from collector.line import Line
 from master.backoff import Backoff
 from simulator import Simulator
 from tests.e2e.collecting import PAIRS, Memory, collecting, numbers
@@ -181,7 +181,7 @@ async def test_the_charge_passes_at_once(name: str, mode: str) -> None:
         sim.arm(f"{name}:refuse=503")  # so that what is lost stays lost
         books = next(each.lines for each in exchange._chunks if each.lines.books)
         symbol = PAIRS[name][0]
-        charge = books._in_charge(symbol)
+        charge = books._in_charge()[symbol]
         charge.feed.end(Ended(1006, "cut"))
         await until(lambda: not charge.feed.is_open, "the line in charge is lost")
         state, before = exchange.state(), len(memory.books(symbol)) + len(memory.deltas(symbol))
