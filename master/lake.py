@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from shutil import disk_usage
 from time import time_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
@@ -282,7 +282,7 @@ def _span(about: pq.FileMetaData, column: int) -> Span:
     return _around(*known) if known else EVERYTHING
 
 
-def engine(**settings: str) -> "DuckDBPyConnection":
+def engine(**settings: Any) -> "DuckDBPyConnection":
     """DuckDB, as it can look at what is not sealed yet."""
     import duckdb  # noqa: PLC0415 (74 ms and 27 MB that only a query needs)
 

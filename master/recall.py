@@ -81,8 +81,9 @@ class Recall:
     async def views(self) -> None:
         """A book is told again where nothing was missed since, and no changes followed that would have to be told too."""
         since = self._began - VIEWS_BACK
+        backs: dict[Stored, int] = {"tickers": since, "prices": since, "trades": self._began - HOUR_BACK}
         try:
-            for table, back in (("tickers", since), ("prices", since), ("trades", self._began - HOUR_BACK)):
+            for table, back in backs.items():
                 async for at, event in self._newest(table, back):
                     self._tell(at, event)
             books = [each async for each in self._newest("books", since)]
@@ -151,13 +152,12 @@ class Recall:
                         ring.add(second * SECOND, volume)
 
     async def _tell_bars(self, interval: str, since: int, end: int) -> None:
-        """Those that begin before the day of which they are were never whole here."""
-        size, day = INTERVALS[interval], self._began // DAY * DAY
+        size = INTERVALS[interval]
         span = max(size, SPAN)
         for start in range(since, end, span):
             question = Question("bars", start=start, end=min(start + span, end), until=self._position, interval=interval)
             async for portion in self._asked(question, _bar):
-                self._candles.go_on_with([bar for bar in portion if size < HOUR or bar.start >= day], size)
+                self._candles.go_on_with(portion, size)
 
     # Asking.
 

@@ -176,7 +176,7 @@ class _Page:
         self.is_back = question.start is None and question.after is None if cursor is None else cursor.is_back
         limits = (position, question.until, None if cursor is None else cursor.until)
         self._until = min(each for each in limits if each is not None)
-        self._size = INTERVALS.get(question.interval or "", 1)
+        self._size = INTERVALS[question.interval] if question.table == "candles" and question.interval else 1
         self._times = self._from_to(cursor)
         self.parameters: dict[str, Any] = {"limit": question.limit + 1, "until": self._until}
         self._conditions = ["position <= $until"]
@@ -245,9 +245,10 @@ class _Page:
 
     def sums(self, source: str) -> str:
         del self.parameters["limit"]
+        size = INTERVALS.get(self._question.interval or "")
         sql = _BARS if self._question.table == "bars" else _VOLUMES
         conditions = " AND ".join(self._conditions)
-        return sql.format(rows=source, conditions=conditions, size=self._size, volume=_VOLUME, ahead=AHEAD, second=SECOND)
+        return sql.format(rows=source, conditions=conditions, size=size, volume=_VOLUME, ahead=AHEAD, second=SECOND)
 
     def is_certain(self, found: pa.Table, edge: int) -> bool:
         """Whether there are rows enough, and none that was not looked at, from `edge` on, comes before the last or belongs into

@@ -420,6 +420,15 @@ class TestConnect:
         assert len(segments_in(tmp_path / "journal")) == 2
         assert numbers(tmp_path) == [1, 2, 3, 4, 5, 6]
 
+    def test_a_join_of_many_markets(self, tmp_path: Path) -> None:
+        """DuckDB would push filters into what is not sealed that PyArrow does not know."""
+        told = [trade(number, symbol=f"S{number % 400}") for number in range(3000)]
+        seal(write_segment(tmp_path / "journal", 1, [batch(1, *told)]), tmp_path / "lake")
+        write_segment(tmp_path / "journal", 2, [batch(2, *told)])
+        newest = "SELECT count(*) FROM trades WHERE position IN (SELECT max(position) FROM trades GROUP BY symbol)"
+        with connect(tmp_path, with_ledger=False) as connection:
+            assert connection.sql(newest).fetchall() == [(400,)]
+
     def test_a_master_writes_rolls_and_seals_meanwhile(self, tmp_path: Path) -> None:
         """Whoever asks sees every committed row once: committed before he asked it is there, and none is there twice."""
         keeping = Keeping(tmp_path)
