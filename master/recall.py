@@ -19,8 +19,9 @@ from adapters.events import Event, Gap, Price
 from master.backoff import Backoff
 from master.history.questions import DAY, HOUR, INTERVALS, MINUTE, SECOND, Found, Question, QuestionError, Stored
 from master.history.reader import Reader, ReaderError
+from master.live.books import is_in_doubt
 from master.live.candles import Candles, StoredBar
-from master.live.market import WINDOW_SECONDS, Market, is_in_doubt
+from master.live.market import WINDOW_SECONDS, Market
 from master.log import logger
 from master.streams.fanout import Fanout
 from master.streams.resume import placed, portions

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from adapters.events import Book, BookDelta, Event, Gap, Ticker, Trade
-from master.live.books import LiveBook
+from master.live.books import LiveBook, doubted
 from master.live.volumes import Ring, Volumes
 from master.live.window import TradeWindow
 from master.log import logger
@@ -170,20 +170,6 @@ class Source:
             "bids": bids,
             "asks": asks,
         }
-
-
-def doubted(gap: Gap) -> tuple[str | None, str | None] | None:
-    """Symbol and exchange (None: any) of the books that something is missing of: one, those of an exchange, or any where nobody
-    knows whose events are gone; None where it is about no book."""
-    if gap.channel == "orderbooks":
-        return gap.symbol, gap.exchange
-    return (None, None) if gap.exchange == "" and gap.channel in ("delivery", "journal") else None
-
-
-def is_in_doubt(book: Event, gap: Event) -> bool:
-    """Whether this gap, told after the book, may be of its changes."""
-    scope = doubted(gap) if isinstance(gap, Gap) else None
-    return scope is not None and scope[0] in (None, book.symbol) and scope[1] in (None, book.exchange)
 
 
 def _age(now: int, then: int | None) -> float | None:
