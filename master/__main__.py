@@ -215,7 +215,6 @@ def _tidy(options: argparse.Namespace) -> int:
     from master.lake import expire, seal  # noqa: PLC0415
     from master.segments import segments_in  # noqa: PLC0415
 
-    os.nice(10)  # what arrives goes first
     lake = options.data / "lake"
     with (options.data / "tidy.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the child of a master that was killed may still be at it

@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from socket import AF_INET, AF_INET6, create_server, socket
 
@@ -35,6 +35,8 @@ LEAVE_WITHIN = 5.0
 LOOK_AT_KEYS_EVERY = 1.0
 TIDY_EVERY = 600.0
 """Seconds between looks at the lake's age and size, beside the one after each sealing."""
+NICENESS = 10
+"""Of the child that seals: what arrives goes first."""
 SEAL_RETRY = 60.0
 
 
@@ -288,6 +290,8 @@ class Sealer:
         limits = (f"--days={server.retention_days}", f"--bytes={int(server.retention_gb * 1e9)}")
         command = ("-m", "master", "tidy", "--data", str(server.data), *limits, *map(str, segments))
         child = await asyncio.create_subprocess_exec(sys.executable, *command, stderr=asyncio.subprocess.PIPE)
+        with suppress(ProcessLookupError):  # it may have ended
+            os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
         try:
             _, complaint = await child.communicate()
         except asyncio.CancelledError:

@@ -28,7 +28,7 @@ async def test_sessions_end_one_after_the_other_and_nothing_is_missing(
 ) -> None:
     monkeypatch.setattr(chunk, "APART", 0.5)
     monkeypatch.setattr(lines, "LINGER", 0.2)
-    facts = {NAME: {"session": 3.0, "notice": 2.0}}
+    facts = {NAME: {"session": 5.0, "notice": 3.5}}
     async with (
         simulator.serve([NAME], rate=600, facts=facts) as sim,
         collecting(sim, NAME, redundancy=redundancy) as (exchange, memory),
