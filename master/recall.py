@@ -42,7 +42,7 @@ SPAN = 5 * MINUTE
 ROWS = 10_000
 BOOKS = 100
 """Of a page; a book may have thousands of levels."""
-PAUSE = 0.002
+PAUSE = 0.001
 """Seconds between two portions, so that what arrives is not kept waiting."""
 TRIES = 6
 

@@ -17,7 +17,7 @@ from master.streams.topics import Pattern, only
 
 PAGE = 5000
 """Events read at once from a table."""
-PORTION = 32 << 10
+PORTION = 16 << 10
 """Bytes of JSON that are decoded in one turn of the loop."""
 
 T = TypeVar("T")
