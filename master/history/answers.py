@@ -1,25 +1,20 @@
 """Answers to the questions of `history`, by SQL over lake and journal tail. Runs in the child process of `reader`."""
 
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice, repeat
 from pathlib import Path
 from time import time_ns
 from typing import Any, cast
 
 import duckdb
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from master import ledger
+from master.history.forms import body
 from master.history.questions import (
-    HOUR,
     INTERVALS,
-    MOST_BYTES,
+    SECOND,
     Cursor,
     Found,
     Question,
@@ -29,7 +24,8 @@ from master.history.questions import (
     encode_cursor,
 )
 from master.lake import EVERYTHING, LakeError, Part, Span, View, engine, mount
-from master.tables import LEVELS, TABLES, Table
+from master.live.market import AHEAD
+from master.tables import TABLES, Table
 
 MEMORY = "1GB"
 """Of the engine, above which a question fails: the machine is that of the ingest too."""
@@ -51,8 +47,8 @@ SELECT * FROM {rows} WHERE position IN (
     SELECT arg_max(position, (received, position)) FROM {rows} WHERE {conditions} GROUP BY exchange, symbol
 ) ORDER BY received, position LIMIT $limit
 """
-_HOURS = """
-SELECT exchange, symbol, time - ((time % $size) + $size) % $size AS start,
+_BARS = """
+SELECT exchange, symbol, time - ((time % {size}) + {size}) % {size} AS start,
     min(time) AS first_at, arg_min(position, (time, position)) AS first_position, arg_min(price_text, (time, position)) AS open,
     max(time) AS last_at, arg_max(position, (time, position)) AS last_position, arg_max(price_text, (time, position)) AS close,
     arg_max(price_text, price) AS high, arg_min(price_text, price) AS low, {volume} AS volume, count(*) AS trades,
@@ -60,6 +56,14 @@ SELECT exchange, symbol, time - ((time % $size) + $size) % $size AS start,
 FROM (SELECT *, epoch_us(coalesce(timestamp, received)) AS time FROM {rows} WHERE {conditions} AND price IS NOT NULL)
 GROUP BY ALL
 """
+_VOLUMES = """
+SELECT exchange, symbol, list(second) AS seconds, list(volume) AS volumes FROM (
+    SELECT exchange, symbol, sum(price * amount) AS volume,
+        epoch_us(if(timestamp <= received + INTERVAL {ahead} MICROSECONDS, timestamp, received)) // {second} AS second
+    FROM {rows} WHERE {conditions} AND price * amount >= 0 AND price * amount < 'Infinity'::DOUBLE GROUP BY ALL
+) GROUP BY ALL
+"""
+"""As master/live sees them: by venue time, where that is to be believed."""
 _CANDLES = """
 SELECT {exchange} AS exchange, $symbol::VARCHAR AS symbol, max(time) AS timestamp, max(epoch_us(received)) AS received,
     $interval AS interval, start,
@@ -105,8 +109,8 @@ class Answers:
         if question.table == "completeness":
             return self._completeness(question, now)
         page = _Page(question, self._view.position)
-        if question.table == "hours":
-            return self._hours(page)
+        if question.table in ("bars", "volumes"):
+            return self._sums(page)
         if question.table == "gaps" and question.after is None:
             self._mount_ledger(now)
             found = self._ask(page.rows("gaps"), page)
@@ -144,11 +148,11 @@ class Answers:
     def _ask(self, sql: str, page: "_Page") -> pa.Table:
         return self._connection.execute(sql, page.parameters).to_arrow_table()
 
-    def _hours(self, page: "_Page") -> Found:
+    def _sums(self, page: "_Page") -> Found:
         first, last = page.span("received")
         parts = [part for part in self._view.parts(_TABLE["trades"]) if part.received[0] <= last and part.received[1] >= first]
-        found = self._ask(page.hours(self._rows(page, _TABLE["trades"], parts)), page)
-        return Found(_body(found, "json", None, None), found.num_rows)
+        found = self._ask(page.sums(self._rows(page, _TABLE["trades"], parts)), page)
+        return Found(body(found, "json", None, None), found.num_rows)
 
     def _mount_ledger(self, now: int) -> None:
         mount(self._connection, self._view, with_ledger=True)
@@ -159,7 +163,7 @@ class Answers:
         chosen = {"exchange": question.exchange, "symbol": question.symbol, "since": question.start, "until": question.end}
         found = ledger.question(self._connection, {name: _text(value) for name, value in chosen.items()})
         rows = found.to_arrow_table()
-        return Found(_body(rows, question.format, None, None), rows.num_rows)
+        return Found(body(rows, question.format, None, None), rows.num_rows)
 
 
 class _Page:
@@ -172,7 +176,7 @@ class _Page:
         self.is_back = question.start is None and question.after is None if cursor is None else cursor.is_back
         limits = (position, question.until, None if cursor is None else cursor.until)
         self._until = min(each for each in limits if each is not None)
-        self._size = INTERVALS.get(question.interval or "", 1)
+        self._size = INTERVALS[question.interval] if question.table == "candles" and question.interval else 1
         self._times = self._from_to(cursor)
         self.parameters: dict[str, Any] = {"limit": question.limit + 1, "until": self._until}
         self._conditions = ["position <= $until"]
@@ -239,10 +243,12 @@ class _Page:
         conditions, way = " AND ".join(self._conditions), "DESC" if self.is_back else ""
         return _CANDLES.format(exchange=exchange, rows=source, conditions=conditions, way=way, volume=_VOLUME)
 
-    def hours(self, source: str) -> str:
+    def sums(self, source: str) -> str:
         del self.parameters["limit"]
-        self.parameters["size"] = HOUR
-        return _HOURS.format(rows=source, conditions=" AND ".join(self._conditions), volume=_VOLUME)
+        size = INTERVALS.get(self._question.interval or "")
+        sql = _BARS if self._question.table == "bars" else _VOLUMES
+        conditions = " AND ".join(self._conditions)
+        return sql.format(rows=source, conditions=conditions, size=size, volume=_VOLUME, ahead=AHEAD, second=SECOND)
 
     def is_certain(self, found: pa.Table, edge: int) -> bool:
         """Whether there are rows enough, and none that was not looked at, from `edge` on, comes before the last or belongs into
@@ -272,7 +278,7 @@ class _Page:
             page = _as_candles(page)
         last = page["position"][-1].as_py() if page.num_rows else None
         tag = _TABLE[question.table].event.__struct_config__.tag
-        return Found(_body(page, question.format, cursor, tag), page.num_rows, cursor, last)
+        return Found(body(page, question.format, cursor, tag), page.num_rows, cursor, last)
 
 
 def _as_candles(found: pa.Table) -> pa.Table:
@@ -281,74 +287,6 @@ def _as_candles(found: pa.Table) -> pa.Table:
     numbers = {name: pc.cast(found[f"{name}_text"], pa.float64()) for name in _TABLE["candles"].numbers}
     columns = [numbers[name] if name in numbers else found[name].cast(schema.field(name).type) for name in schema.names]
     return pa.table(columns, schema=schema)
-
-
-# Forms --------------------------------------------------------------------------------------------------------------------
-
-
-def _body(found: pa.Table, form: str, cursor: str | None, tag: Any) -> bytes:
-    """Raises QuestionError where it would be too large."""
-    body = b"" if found.nbytes > MOST_BYTES else _json(found, cursor, tag) if form == "json" else _FORMS[form](found)
-    if max(len(body), found.nbytes) > MOST_BYTES:
-        raise QuestionError("limit", f"ask for fewer rows: {found.num_rows} are more than {MOST_BYTES >> 20} MiB")
-    return body
-
-
-def _json(found: pa.Table, cursor: str | None, tag: Any) -> bytes:
-    """Events as the schema has them: numbers are their text, times integers, levels pairs."""
-    names = [name for name in found.column_names if not name.endswith("_text")]
-    texts = {name: f"{name}_text" for name in names if f"{name}_text" in found.column_names}
-    columns = [_values(found[texts.get(name, name)]) for name in names]
-    if tag is not None:
-        names.insert(0, "type")
-        columns.insert(0, repeat(tag, found.num_rows))
-    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return msgspec.json.encode({"rows": rows, "cursor": cursor})
-
-
-def _values(column: pa.ChunkedArray) -> Iterable[Any]:
-    if pa.types.is_timestamp(column.type):
-        return cast(list[Any], column.cast(pa.int64()).to_pylist())
-    if column.type == LEVELS:
-        return _pairs(column)
-    return cast(list[Any], column.to_pylist())
-
-
-def _pairs(column: pa.ChunkedArray) -> list[list[tuple[str, str]]]:
-    """Levels as (price, amount) pairs of text."""
-    told = []
-    for chunk in column.chunks:
-        levels = chunk.flatten()
-        pairs = zip(levels.field("price_text").to_pylist(), levels.field("amount_text").to_pylist(), strict=True)
-        told += [[*islice(pairs, count)] for count in pc.list_value_length(chunk).to_pylist()]
-    return told
-
-
-def _csv(found: pa.Table) -> bytes:
-    """Levels stand as JSON in their field."""
-    for place, field in enumerate(found.schema):
-        if field.type == LEVELS:
-            texts = [msgspec.json.encode(view).decode() for view in _pairs(found[field.name])]
-            found = found.set_column(place, field.name, pa.array(texts, pa.string()))
-    file = io.BytesIO()
-    pyarrow.csv.write_csv(found, file)
-    return file.getvalue()
-
-
-def _parquet(found: pa.Table) -> bytes:
-    file = io.BytesIO()
-    pq.write_table(found, file, compression="zstd")
-    return file.getvalue()
-
-
-def _arrow(found: pa.Table) -> bytes:
-    file = io.BytesIO()
-    with pa.ipc.new_stream(file, found.schema) as writer:
-        writer.write_table(found)
-    return file.getvalue()
-
-
-_FORMS: dict[str, Callable[[pa.Table], bytes]] = {"csv": _csv, "parquet": _parquet, "arrow": _arrow}
 
 
 def _text(value: str | int | None) -> str | None:

@@ -2,7 +2,7 @@
 
 import base64
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +18,8 @@ MOST_BYTES = 64 << 20
 
 Stored = Literal["trades", "books", "book_deltas", "tickers", "funding", "liquidations", "prices", "gaps"]
 """What stands in the lake as it came."""
+Made = Literal["candles", "completeness", "bars", "volumes"]
+"""What is made of it when somebody asks."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -63,11 +65,12 @@ class Question(Struct, omit_defaults=True):
     `gaps` of a market are all that touch it: also those of its whole exchange, and of everything. `completeness` comes whole,
     whatever the limit.
 
-    With `newest`, only the newest row of each market is one. `hours` are what the trades received in that time add up to, of
-    each market and hour of venue time, for candles to go on with; all of them come at once.
+    With `newest`, only the newest row of each market is one. `bars` and `volumes` are what the trades received in that time
+    add up to, for what is live to go on with: of each market and interval of venue time what a candle is made of, and of each
+    market the quote volume of each second. All of them come at once.
     """
 
-    table: Stored | Literal["candles", "completeness", "hours"]
+    table: Stored | Made
     exchange: str | None = None
     symbol: str | None = None
     start: int | None = None
@@ -126,9 +129,11 @@ def check(question: Question) -> None:
         raise QuestionError("end", "not before where it begins")
     if question.table == "candles":
         _check_candles(question)
+    elif question.table == "bars":
+        _check_interval(question)
     elif question.interval is not None:
         raise QuestionError("interval", "leave it out: only candles have one")
-    if question.newest and (question.start is None or question.table in ("candles", "completeness", "gaps", "hours")):
+    if question.newest and (question.start is None or question.table in ("gaps", *get_args(Made))):
         raise QuestionError("newest", "of what is stored of markets, and with a start")
     if question.after is not None:
         _check_after(question)
@@ -136,15 +141,19 @@ def check(question: Question) -> None:
         decode_cursor(question.cursor)
 
 
-def _check_candles(question: Question) -> None:
+def _check_interval(question: Question) -> None:
     if question.interval not in INTERVALS:
         raise QuestionError("interval", f"one of {', '.join(INTERVALS)}")
+
+
+def _check_candles(question: Question) -> None:
+    _check_interval(question)
     if question.symbol is None:
         raise QuestionError("symbol", "name one, such as BTC/USDT: candles are of one symbol")
 
 
 def _check_after(question: Question) -> None:
-    if question.table in ("candles", "completeness", "hours") or question.newest:
+    if question.table in get_args(Made) or question.newest:
         raise QuestionError("after", f"leave it out: {question.table} are in order of time")
     for name in ("start", "end", "cursor"):
         if getattr(question, name) is not None:

@@ -4,7 +4,7 @@ from heapq import nsmallest
 
 from msgspec import Struct
 
-from adapters.events import Book, BookDelta, Levels
+from adapters.events import Book, BookDelta, Event, Gap, Levels
 
 _FAR = float("inf")
 
@@ -142,3 +142,17 @@ class LiveBook:
         if self._followed is not None:
             return self._followed.bids.best(depth), self._followed.asks.best(depth)
         return ([], []) if self._book is None else (self._book.bids[:depth], self._book.asks[:depth])
+
+
+def doubted(gap: Gap) -> tuple[str | None, str | None] | None:
+    """Symbol and exchange (None: any) of the books that something is missing of: one, those of an exchange, or any where nobody
+    knows whose events are gone; None where it is about no book."""
+    if gap.channel == "orderbooks":
+        return gap.symbol, gap.exchange
+    return (None, None) if gap.exchange == "" and gap.channel in ("delivery", "journal") else None
+
+
+def is_in_doubt(book: Event, gap: Event) -> bool:
+    """Whether this gap, told after the book, may be of its changes."""
+    scope = doubted(gap) if isinstance(gap, Gap) else None
+    return scope is not None and scope[0] in (None, book.symbol) and scope[1] in (None, book.exchange)

@@ -6,6 +6,7 @@ interval, and the consolidated candle of a symbol over all exchanges, is put tog
 nobody watches. Bars are joined by the order (venue time, position) of their trades: in which order they came is no matter.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from copy import copy
 from decimal import Context, Decimal, localcontext
@@ -23,8 +24,8 @@ _exact = Context(prec=100)
 """In which volumes are added: what comes in and who looks enter it, once for all that they do."""
 
 
-class Hour(Struct):
-    """What stored trades of one market and hour of venue time add up to (the `hours` of master/history)."""
+class StoredBar(Struct):
+    """What stored trades of one market and span of venue time add up to (the `bars` of master/history)."""
 
     exchange: str
     symbol: str
@@ -218,11 +219,12 @@ class Watch:
 
 
 class Candles:
-    """The live candles of all markets, which take what is durable, in order. Candles that begin before `since` are not told,
-    nor those of an hour and more that begin before `hours_since`: some of their trades were never heard here."""
+    """The live candles of all markets, which take what is durable, in order. Candles that begin before `since` are not told:
+    some of their trades were never heard here."""
 
     def __init__(self, since: int) -> None:
-        self.since = self.hours_since = since
+        self._since = [since] * len(_LEVELS)
+        """Of candles of seconds, of minutes and of hours."""
         self.position = 0
         """Of the newest event taken."""
         self._ladders: dict[str, dict[str, _Ladder]] = {}
@@ -251,19 +253,20 @@ class Candles:
                         if watch.exchange in ("", event.exchange):
                             watch.note(at)
 
-    def go_on_with(self, hours: Iterable[Hour]) -> None:
-        """Take trades of before, that are not given to `take`, as what they add up to."""
+    def go_on_with(self, bars: Iterable[StoredBar], size: int) -> None:
+        """Take trades of before, that are not given to `take`, as what those of a minute or an hour (`size`) add up to."""
+        level = _SIZES.index(size)
         with localcontext(_exact):
-            for hour in hours:
-                self._ladder(hour.exchange, hour.symbol, hour.received).put(_SIZES.index(HOUR), hour.start, hour.bar)
+            for each in bars:
+                self._ladder(each.exchange, each.symbol, each.received).put(level, each.start, each.bar)
 
-    def reach_back(self, since: int, hours_since: int) -> None:
-        """The trades from here on were taken too: candles are whole from here. The one that was under way at the beginning,
-        of which nothing could be told yet, is told to those who watch."""
+    def reach_back(self, seconds: int, minutes: int, hours: int) -> None:
+        """What was before the beginning was taken too, as fine as this: candles of seconds are whole from `seconds` on, and so
+        forth. The one that was under way at the beginning, of which nothing could be told yet, is told to those who watch."""
         for of_symbol in self._watches.values():
             for watch in of_symbol:
-                watch.note(self.since)
-        self.since, self.hours_since = since, hours_since
+                watch.note(self._since[0])
+        self._since = [seconds, minutes, hours]
 
     def _ladder(self, exchange: str, symbol: str, now: int) -> _Ladder:
         of_symbol = self._ladders.setdefault(symbol, {})
@@ -289,7 +292,8 @@ class Candles:
         size = INTERVALS[interval]
         of_symbol = self._ladders.get(symbol, {})
         ladders = [ladder for name, ladder in of_symbol.items() if exchange in ("", name)]
-        if start < (self.since if size < HOUR else self.hours_since) or not all(ladder.has(start, size) for ladder in ladders):
+        level = bisect_right(_SIZES, size) - 1
+        if start < self._since[level] or not all(ladder.has(start, size) for ladder in ladders):
             return None
         with localcontext(_exact):
             bar = _joined(bar for ladder in ladders for bar in ladder.within(start, size))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from adapters.events import Book, BookDelta, Event, Gap, Ticker, Trade
-from master.live.books import LiveBook
+from master.live.books import LiveBook, doubted
 from master.live.volumes import Ring, Volumes
 from master.live.window import TradeWindow
 from master.log import logger
@@ -70,6 +70,12 @@ class Source:
         self.volume.add(time, quote)
         if time >= self.traded:
             self.trade, self.traded = trade, time
+
+    def recall(self, trade: Trade) -> None:
+        """Have a newest one before any was taken. Raises ValueError as `take` does."""
+        if not 0 <= float(trade.price) * float(trade.amount) < _FAR:
+            raise ValueError(trade.price)
+        self.trade, self.traded = trade, min(trade.timestamp or trade.received, trade.received)
 
     @property
     def is_recovering(self) -> bool:
@@ -166,20 +172,6 @@ class Source:
         }
 
 
-def doubted(gap: Gap) -> tuple[str | None, str | None] | None:
-    """Symbol and exchange (None: any) of the books that something is missing of: one, those of an exchange, or any where nobody
-    knows whose events are gone; None where it is about no book."""
-    if gap.channel == "orderbooks":
-        return gap.symbol, gap.exchange
-    return (None, None) if gap.exchange == "" and gap.channel in ("delivery", "journal") else None
-
-
-def is_in_doubt(book: Event, gap: Event) -> bool:
-    """Whether this gap, told after the book, may be of its changes."""
-    scope = doubted(gap) if isinstance(gap, Gap) else None
-    return scope is not None and scope[0] in (None, book.symbol) and scope[1] in (None, book.exchange)
-
-
 def _age(now: int, then: int | None) -> float | None:
     """In seconds; a clock that is ahead of ours makes nothing younger than now."""
     return None if then is None else max(0, now - then) / 1e6
@@ -240,12 +232,17 @@ class Market:
                 self._refuse(event)
 
     def recall(self, event: Event) -> bool:
-        """Take the newest book or ticker of before a start, unless this life has heard of it already: whether it was taken."""
+        """Take the newest book, ticker or trade of before a start, unless this life has heard of it already: whether it was
+        taken. Such a trade is in no volume and no window; it may be given to `take` as well."""
         source = self.source(event.exchange, event.symbol or "")
-        if source.live.is_known if isinstance(event, Book) else source.ticker is not None:
+        known = source.live.is_known if type(event) is Book else source.ticker if type(event) is Ticker else source.trade
+        if known:
             return False
         try:
-            self._take_view(event)
+            if type(event) is Trade:
+                source.recall(event)
+            else:
+                self._take_view(event)
         except ValueError:
             return False  # it was refused, and said, when it came
         return True

@@ -10,11 +10,12 @@ from collections.abc import Hashable, Iterable, Sequence
 from msgspec.structs import replace
 
 from adapters.events import Event, Gap
+from master.live.books import doubted
 from master.live.candles import Candles
 from master.streams.candle_topics import CandleTopics
 from master.streams.consumers import positioned
 from master.streams.outlet import FRAME_BYTES, Figures, Outlet
-from master.streams.topics import CHANNELS, Channel, Pattern, is_of_books
+from master.streams.topics import CHANNELS, Channel, Pattern
 
 FLUSH_EVERY = 0.05
 
@@ -182,10 +183,11 @@ class Fanout:
             for outlet in listening:
                 outlet.put_events([data], 1, position)
             self.position = position
-        if is_of_books(gap):
+        if (scope := doubted(gap)) is not None:
+            symbol, exchange = scope
             for topic in list(self._topics.values()):
-                if topic.channel.name == "books" and topic.exchange == gap.exchange and gap.symbol in (None, topic.symbol):
-                    self._show(topic, replace(gap, symbol=topic.symbol), position)
+                if topic.channel.name == "books" and symbol in (None, topic.symbol) and exchange in (None, topic.exchange):
+                    self._show(topic, replace(gap, exchange=topic.exchange, symbol=topic.symbol), position)
 
     def flush(self) -> None:
         """Give what was gathered to those who listen."""

@@ -1,9 +1,9 @@
 """What streams carried before: the events that a consumer has missed since its cursor, page by page, in order."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,10 @@ from master.streams.topics import Pattern, only
 
 PAGE = 5000
 """Events read at once from a table."""
+PORTION = 16 << 10
+"""Bytes of JSON that are decoded in one turn of the loop."""
+
+T = TypeVar("T")
 
 
 class PastError(Exception):
@@ -62,39 +66,35 @@ async def _events(past: Past, table: Stored, patterns: Sequence[Pattern], after:
     return await past.events(table, after, until, PAGE, exchange, symbol)
 
 
-class _Place(Struct):
-    position: int
-
-
-class _Places(Struct):
-    rows: list[_Place]
-
-
-class _Events(Struct):
-    rows: list[Event]
-
-
-_places, _events_of = msgspec.json.Decoder(_Places), msgspec.json.Decoder(_Events)
-
-
-def placed(body: bytes) -> list[tuple[int, Event]]:
-    """The events of an answer in JSON, each with its position."""
-    places = (each.position for each in _places.decode(body).rows)
-    return list(zip(places, _events_of.decode(body).rows, strict=True))
-
-
 class _Rows(Struct):
     rows: list[msgspec.Raw]
 
 
-_rows, _place, _event = msgspec.json.Decoder(_Rows), msgspec.json.Decoder(_Place), msgspec.json.Decoder(Event)
+class _Place(Struct):
+    position: int
 
 
-def slices(body: bytes, size: int) -> Iterator[list[tuple[int, Event]]]:
-    """The same, so many at a time: between them others may have their turn."""
-    rows = _rows.decode(body).rows
-    for start in range(0, len(rows), size):
-        yield [(_place.decode(row).position, _event.decode(row)) for row in rows[start : start + size]]
+_rows, _place = msgspec.json.Decoder(_Rows), msgspec.json.Decoder(_Place)
+_event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def portions(body: bytes, decode: Callable[[msgspec.Raw], T]) -> Iterator[list[T]]:
+    """The rows of an answer in JSON, as many at a time as hold up nobody: the loop may have a turn between them."""
+    portion: list[T] = []
+    size = 0
+    for row in _rows.decode(body).rows:
+        portion.append(decode(row))
+        size += len(row)
+        if size >= PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def placed(row: msgspec.Raw) -> tuple[int, Event]:
+    """A row that is an event, and its position."""
+    return _place.decode(row).position, _event.decode(row)
 
 
 class ReaderPast:
@@ -128,7 +128,9 @@ class ReaderPast:
                     raise PastError(str(error)) from error
                 most //= 2
                 continue
-            found += placed(answer.body)
+            for portion in portions(answer.body, placed):
+                found += portion
+                await asyncio.sleep(0)
             if answer.rows < most:
                 break
         return found

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from adapters.events import Book, BookDelta, Event, Funding, Gap, Liquidation, Price, Ticker, Trade
 from master.history.questions import INTERVALS, Stored
+from master.live.books import doubted
 
 LONGEST_TOPIC = 200
 ALL = "all"
@@ -53,11 +54,6 @@ _SHAPES = {
     "prices": "prices:FEED, such as prices:BTC/USD",
     "candles": f"candles:INTERVAL:EXCHANGE:SYMBOL, such as candles:1m:kraken:BTC/USD; EXCHANGE {ALL}: of all together",
 }
-
-
-def is_of_books(gap: Gap) -> bool:
-    """Whether books are in doubt since."""
-    return gap.channel == "orderbooks"
 
 
 class TopicError(Exception):
@@ -116,7 +112,7 @@ class Pattern:
         """Whether this event is of its channel and market."""
         if type(event) not in self.channel.kinds or not self.fits(event.exchange, event.symbol):
             return False
-        return not isinstance(event, Gap) or self.channel.name == "gaps" or is_of_books(event)
+        return not isinstance(event, Gap) or self.channel.name == "gaps" or doubted(event) is not None
 
 
 def _matcher(part: str) -> re.Pattern[str]:

@@ -1,5 +1,8 @@
 """What a master knew before a start: known again, where it is still true, and with candles as history tells them."""
 
+import os
+import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,16 +13,17 @@ import pytest
 
 from adapters.events import Book, BookDelta, Candle, Event, Gap, Price, Ticker, Trade
 from master import recall
-from master.history.questions import HOUR, MINUTE, SECOND, Question
+from master.history.questions import DAY, HOUR, MINUTE, SECOND, Question
 from master.history.reader import Reader
 from master.live.candles import Candles
 from master.live.market import Market
 from master.recall import Recall
 from master.streams.fanout import Fanout
-from master.streams.resume import placed
+from master.streams.resume import PORTION, placed, portions
 from tests.master.making import NOON, batch, write_segment
 
 NOW = NOON + 5 * HOUR + 20 * MINUTE + 7 * SECOND
+TODAY = NOON - 12 * HOUR
 MARKETS = [(exchange, symbol) for exchange in ("binance", "kraken") for symbol in ("BTC/USD", "ETH/USD")]
 MANY = 1 << 40
 """A position that is behind everything."""
@@ -111,39 +115,88 @@ class TestViews:
             await here.recall.views()
             await here.recall.trades()
             assert here.market.symbols == {}
-            assert here.candles.since < NOW
 
 
 class TestTrades:
-    async def test_candles_of_every_interval_are_those_of_history(
+    async def test_what_is_live_is_what_it_would_be_had_it_heard_all(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recall, "PAGE", 100)
+        monkeypatch.setattr(recall, "ROWS", 100)
         random = Random(7)
-        trades = sorted((_random_trade(random) for _ in range(1500)), key=lambda each: each.received)
+        trades = sorted((_random_trade(random) for _ in range(2000)), key=lambda each: each.received)
         parts = [trades[at : at + 50] for at in range(0, len(trades), 50)]
-        async with started(tmp_path, *parts[:-1]) as here:
+        async with started(tmp_path, *parts) as here:
+            whole = Market()
+            whole.take(trades, 1)
+            await here.recall.views()
             await here.recall.trades()
-            compared = 0
-            for exchange, symbol in [*MARKETS, *(("", symbol) for _, symbol in MARKETS[:2])]:
-                for interval in ("1m", "15m", "1h", "4h", "1d"):
-                    question = Question("candles", exchange or None, symbol, limit=400, interval=interval)
-                    for _, expected in placed((await here.reader.ask(question)).body):
-                        assert isinstance(expected, Candle)
-                        candle = here.candles.candle(interval, expected.start, NOW, symbol, exchange)
-                        if candle is None:
-                            assert expected.start < (here.candles.since if interval in ("1m", "15m") else NOON - 12 * HOUR)
-                            continue
-                        compared += 1
+            for source in whole.sources():
+                (same,) = here.market.sources(source.symbol, source.exchange)
+                assert (same.trade, same.traded) == (source.trade, source.traded)
+                assert list(same.window) == list(source.window)
+                for seconds in (1, 60, 1200, 3600):
+                    volume = whole.volumes.window(source.exchange, source.symbol, NOW, seconds)
+                    assert here.market.volumes.window(source.exchange, source.symbol, NOW, seconds) == pytest.approx(volume)
+            await self._compare_candles(here)
+
+    async def _compare_candles(self, here: Rooms) -> None:
+        compared = Counter[str]()
+        kept = {"1s": NOW - 2 * MINUTE, "1m": NOW - HOUR, "15m": NOW - HOUR, "1h": TODAY, "4h": TODAY, "1d": TODAY}
+        for exchange, symbol in [*MARKETS, *(("", symbol) for _, symbol in MARKETS[:2])]:
+            for interval, since in kept.items():
+                question = Question("candles", exchange or None, symbol, limit=400, interval=interval)
+                for _, expected in await asked(here.reader, question):
+                    assert isinstance(expected, Candle)
+                    candle = here.candles.candle(interval, expected.start, NOW, symbol, exchange)
+                    assert candle is not None or expected.start < since
+                    if candle is not None:
+                        compared[interval] += 1
                         assert _comparable(candle) == _comparable(expected)
-            assert compared > 300
-            (source,) = here.market.sources("BTC/USD", "kraken")
-            assert source.trade is not None
+        assert compared.keys() == kept.keys()
+        assert compared.total() > 600
+
+    async def test_the_newest_trade_of_a_quiet_market_counts_once(self, tmp_path: Path) -> None:
+        quiet = Trade("okx", "A", NOW - 40 * MINUTE, NOW - 40 * MINUTE, "1", "2.0", "3", "buy")
+        no_number = Trade("okx", "B", None, NOW - 40 * MINUTE, "1", "two", "3", "buy")
+        before = Trade("okx", "C", None, NOW - 3 * HOUR, "1", "2.0", "3", "buy")
+        future = Trade("okx", "D", NOW + DAY, NOW - 40 * MINUTE, "1", "2.0", "3", "buy")
+        async with started(tmp_path, [quiet, no_number, before, future]) as here:
+            await here.recall.views()
+            assert {each.symbol: each.trade for each in here.market.sources() if each.trade} == {"A": quiet, "D": future}
+            assert {each.symbol: each.traded for each in here.market.sources() if each.trade} == {
+                "A": NOW - 40 * MINUTE,
+                "D": NOW - 40 * MINUTE,
+            }
+            await here.recall.trades()
+            assert [here.market.volumes.window("okx", symbol, NOW, 3600) for symbol in "ABCD"] == [6.0, 0.0, 0.0, 6.0]
+
+    async def test_the_reader_dies_meanwhile(self, tmp_path: Path) -> None:
+        told = Trade("okx", "A", None, NOW - MINUTE, "1", "2.0", "3", "buy")
+        async with started(tmp_path, [told]) as here:
+            assert here.reader.pid is not None
+            os.kill(here.reader.pid, signal.SIGKILL)
+            await here.recall.trades()
+            (source,) = here.market.sources("A")
+            assert source.trade == told
+
+
+def test_an_answer_is_decoded_so_much_at_a_time() -> None:
+    rows = [{"type": "gap", "position": at, "reason": "x" * (PORTION * at // 10)} for at in range(8)]
+    told = list(portions(msgspec.json.encode({"rows": rows, "cursor": None}), msgspec.json.decode))
+    assert [row for portion in told for row in portion] == rows
+    assert all(sum(len(msgspec.json.encode(row)) for row in portion[:-1]) < PORTION for portion in told)
+    assert [len(portion) for portion in told] == [5, 2, 1]
+    assert list(portions(b'{"rows":[]}', msgspec.json.decode)) == []
+
+
+async def asked(reader: Reader, question: Question) -> list[tuple[int, Event]]:
+    body = (await reader.ask(question)).body
+    return [each for portion in portions(body, placed) for each in portion]
 
 
 def _random_trade(random: Random) -> Trade:
     """Of this day and the one before, some of them late, most of the last two hours."""
-    span = random.choice([2 * HOUR, 2 * HOUR, 30 * HOUR])
+    span = random.choice([3 * MINUTE, 2 * HOUR, 2 * HOUR, 30 * HOUR])
     received = NOW - random.randrange(span)
     at = received - random.choice([50, SECOND, SECOND, 90 * MINUTE])
     exchange, symbol = random.choice(MARKETS)

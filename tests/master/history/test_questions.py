@@ -378,7 +378,7 @@ def test_a_name_is_never_sql(tmp_path: Path, text: str) -> None:
 
 def test_too_much_for_one_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tmp_path, 1, *(trade(number) for number in range(100)))
-    monkeypatch.setattr("master.history.answers.MOST_BYTES", 5000)
+    monkeypatch.setattr("master.history.forms.MOST_BYTES", 5000)
     assert len(rows_of(Answers(tmp_path), Question("trades", limit=10))) == 10
     for form in ("json", "parquet"):
         with pytest.raises(QuestionError, match="fewer rows"):

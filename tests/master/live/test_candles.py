@@ -156,7 +156,7 @@ class TestWatch:
         candles.take([made(NOON + 31 * SECOND, "5")], 8)
         assert watch.changes(NOON + 32 * SECOND) == []
         candles.take([made(NOON + SECOND, "4")], 7)
-        candles.reach_back(NOON - HOUR, NOON - HOUR)
+        candles.reach_back(NOON - HOUR, NOON - HOUR, NOON - HOUR)
         assert [(shown(each)[:4], each.closed) for each in watch.changes(NOON + 2 * MINUTE)] == [(("4", "5", "4", "5"), True)]
         assert candles.position == 8
 

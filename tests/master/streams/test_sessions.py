@@ -192,13 +192,14 @@ class TestViews:
             assert [each["sequence"] for each in found["events"]] == [10, 50]
             assert found["conflated"] == 9
 
-    async def test_a_book_in_doubt_is_absent(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("doubt", [gap(None), Gap("", None, None, NOON, "delivery", "overflow")])
+    async def test_a_book_in_doubt_is_absent(self, tmp_path: Path, doubt: Gap) -> None:
         async with running(tmp_path) as master, collector(master, STREAM) as source, consumer(master) as one:
             await source.send(batch(1, book(1), book(2, "ETH/USD")))
             await source.acked(STREAM, 1)
             await one.subscribe("books:kraken:*")
             assert len((await one.hear("snapshot"))["events"]) == 2
-            await source.send(batch(2, gap(None)))
+            await source.send(batch(2, doubt))
             shown = (await one.hear("views"))["events"]
             assert [(each["type"], each["symbol"]) for each in shown] == [("gap", "BTC/USD"), ("gap", "ETH/USD")]
             await source.send(batch(3, book(3)))

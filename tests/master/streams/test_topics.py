@@ -77,6 +77,7 @@ class TestPattern:
             ("book_deltas:kraken:*", BOOK, True),
             ("book_deltas:kraken:*", gap("orderbooks"), True),
             ("book_deltas:kraken:*", gap("trades"), False),
+            ("book_deltas:kraken:*", gap("delivery", exchange="", symbol=None), True),
             ("gaps:kraken:BTC/USD", gap("trades"), True),
             ("gaps:kraken:BTC/USD", gap("trades", symbol="ETH/USD"), False),
             ("gaps:kraken:BTC/USD", gap("trades", symbol=None), True),
