@@ -2,6 +2,9 @@
 
 A book is right or absent. It is shown only while SYNCED; a missed sequence, a checksum that does not fit, or a cross where
 the venue never crosses raises BookError, and the book is asked for again alone, while its neighbours flow on.
+
+Sequences are compared at each change. What a change says is worked in, and the book proved, when somebody reads it: where views
+are shown once a second and changes come ten times as often, most levels change several times between two views.
 """
 
 from bisect import bisect_right, insort
@@ -31,6 +34,8 @@ SLOWEST_RETRY = 60.0
 """Seconds between attempts at a book that does not come right: a slow ceiling, never an end."""
 REST_LAG = 5.0
 """Seconds within which a venue's REST shows what its socket said, where nothing in a snapshot tells."""
+MOST_WAITING = 1000
+"""Rows of one side that wait to be read."""
 STABLE_AFTER = 5.0
 """Seconds for which a book must hold for the attempts before to be forgotten: single faults are mended at once, while a book
 that never holds is asked for ever more rarely."""
@@ -105,16 +110,18 @@ class BookSide:
 
     `top` holds the best prices in order, always at least as many as a view needs; the rest is only in the dict, so that a
     change far from the market costs one dict operation and a change near it one insertion into a short list. `token` is for a
-    checksum to keep what it takes of this side until the next change: most changes are of one side.
+    checksum to keep what it takes of this side until the next change: most changes are of one side. Rows that wait are in
+    neither until `settle`.
     """
 
-    __slots__ = ("_allowed", "_keep", "_open", "_reach", "_separator", "_sign", "edge", "levels", "token", "top")
+    __slots__ = ("_allowed", "_keep", "_open", "_reach", "_separator", "_sign", "_waiting", "edge", "levels", "token", "top")
 
     def __init__(self, *, descending: bool, keep: int) -> None:
         self.levels: dict[float, Row] = {}
         self.top: list[float] = []
         self.edge = _FAR
         self.token: str | None = None
+        self._waiting: list[Row] = []
         self._reach = _FAR
         self._keep = keep
         self._sign, self._open, self._separator = (-1.0, "[-", ",-") if descending else (1.0, "[", ",")
@@ -141,13 +148,25 @@ class BookSide:
 
     def load(self, rows: Rows) -> None:
         self.levels = {price: row for price, row in zip(self._prices(rows), rows, strict=True) if row.amount not in ZEROS}
-        self.token = None
+        self.token, self._waiting = None, []
         self._refill()
 
     def apply(self, rows: Rows) -> None:
+        """Take changed rows; they count from `settle` on."""
+        self._waiting += rows
+        if len(self._waiting) > MOST_WAITING:
+            self.settle()
+
+    def settle(self) -> None:
+        """Work in the rows that wait, of each price the latest. Raises FrameError."""
+        rows = self._waiting
+        if not rows:
+            return
+        latest = dict(zip(self._prices(rows), rows, strict=True))
+        self._waiting = []
         levels, top, reach = self.levels, self.top, self._reach
         self.token = None
-        for price, row in zip(self._prices(rows), rows, strict=True):
+        for price, row in latest.items():
             if row.amount in ZEROS:
                 if levels.pop(price, None) is not None and price <= reach:
                     del top[bisect_right(top, price) - 1]
@@ -170,6 +189,9 @@ class BookSide:
 
     def truncate(self, depth: int) -> list[Row]:
         """Drop what lies beyond `depth` levels, and return it. `depth` is at most what `top` keeps."""
+        self.settle()
+        if len(self.levels) <= depth:
+            return []
         self.token = None
         if len(self.top) < len(self.levels):  # so many levels came at once that `top` no longer holds them all
             self.top, self._reach = sorted(self.levels), _FAR
@@ -231,9 +253,12 @@ class Change(Struct, gc=False):
 
 
 class OrderBook:
-    """Both sides of one market and the sequence they stand at. `depth`: levels kept a side; `shown`: levels of a view."""
+    """Both sides of one market and the sequence they stand at. `depth`: levels kept a side; `shown`: levels of a view.
 
-    __slots__ = ("_loaded", "_rule", "asks", "bids", "depth", "sequence", "shown")
+    Whatever reads it proves it first, and may raise BookError and FrameError for any change since it was last read.
+    """
+
+    __slots__ = ("_claimed", "_is_proven", "_loaded", "_rule", "asks", "bids", "depth", "sequence", "shown")
 
     def __init__(self, rule: BookRule, depth: int, shown: int) -> None:
         keep = depth if rule.truncates else min(depth, shown)
@@ -244,6 +269,8 @@ class OrderBook:
         self.asks = BookSide(descending=False, keep=keep)
         self.sequence: int | None = None
         self._loaded = 0
+        self._claimed: int | None = None
+        self._is_proven = True
 
     def load(self, snapshot: Snapshot) -> None:
         """Replace everything. Raises BookError where the snapshot contradicts itself."""
@@ -253,23 +280,23 @@ class OrderBook:
             for side, rows in ((self.bids, snapshot.bids), (self.asks, snapshot.asks)):
                 side.edge = max(side.levels, default=_FAR) if len(rows) >= self.depth else _FAR
         self.sequence, self._loaded = snapshot.sequence, snapshot.sequence or 0
-        self._check(snapshot.checksum)
+        self._claimed, self._is_proven = snapshot.checksum, False
+        self.prove()
 
     def follow(self, change: Change) -> Change | None:
-        """Apply a change if it is the next one; returns what was applied, None for an old one. Raises BookError."""
+        """Take a change if it is the next one; returns what was taken, None for an old one. Raises BookError."""
         if self.sequence is not None and change.last is not None:
             following = self._following(change, self.sequence, change.last)
             if following is None:
                 return None
             change = following
-        if change.bids:
-            self.bids.apply(change.bids)
-        if change.asks:
-            self.asks.apply(change.asks)
-        if self._rule.truncates and (len(self.bids.levels) > self.depth or len(self.asks.levels) > self.depth):
+        if self._claimed is not None and change.checksum is None:
+            self.prove()  # now or never; before a change with a checksum it need not be, since that proves both
+        self.bids.apply(change.bids)
+        self.asks.apply(change.asks)
+        if self._rule.truncates:
             change = self._truncated(change)
-        self.sequence = change.last
-        self._check(change.checksum)
+        self.sequence, self._claimed, self._is_proven = change.last, change.checksum, False
         return change
 
     def _following(self, change: Change, sequence: int, last: int) -> Change | None:
@@ -296,30 +323,42 @@ class OrderBook:
 
     def _truncated(self, change: Change) -> Change:
         bids, asks = self.bids.truncate(self.depth), self.asks.truncate(self.depth)
+        if not bids and not asks:
+            return change
         # What falls out of the window is a removal that the venue leaves to us; readers of the changes are told.
         gone_bids, gone_asks = [Level(row.price, "0") for row in bids], [Level(row.price, "0") for row in asks]
         return replace(change, bids=[*change.bids, *gone_bids], asks=[*change.asks, *gone_asks])
 
-    def _check(self, checksum: int | None) -> None:
+    def prove(self) -> None:
+        """Work in what waits, and find the book right as it stands. Raises BookError, FrameError for what cannot be read."""
+        if self._is_proven:
+            return
+        self.bids.settle()
+        self.asks.settle()
         if self._rule.crossed == "error" and self._is_crossed:
             raise BookError("crossed")
-        if checksum is not None and self._rule.checksum is not None and self._rule.checksum(self) != checksum:
+        if self._claimed is not None and self._rule.checksum is not None and self._rule.checksum(self) != self._claimed:
             raise BookError("checksum")
+        self._claimed, self._is_proven = None, True
 
     def view(self) -> tuple[Levels, Levels]:
-        """The best levels of both sides, at most `shown`. Raises NumberError."""
+        """The best levels of both sides, at most `shown`."""
+        self.prove()
         return pairs(self.bids.best_rows(self.shown)), pairs(self.asks.best_rows(self.shown))
 
     def whole(self) -> tuple[Levels, Levels]:
-        """Every level that is known to be right. Raises NumberError."""
+        """Every level that is known to be right."""
+        self.prove()
         return pairs(self.bids.all_rows()), pairs(self.asks.all_rows())
 
     def differing(self, before: "OrderBook") -> tuple[Levels, Levels]:
-        """What readers of the changes are told of a book that took the place of another. Raises NumberError."""
+        """What readers of the changes are told of a book that took the place of another, which they had been told."""
+        self.prove()
         return pairs(self.bids.differing(before.bids)), pairs(self.asks.differing(before.asks))
 
     def told(self, change: Change) -> tuple[Levels, Levels]:
-        """What readers of the changes are told of one: those of the levels that they know. Raises NumberError."""
+        """What readers of the changes are told of one: those of the levels that they know."""
+        self.prove()
         return pairs(self.bids.within(change.bids)), pairs(self.asks.within(change.asks))
 
     @property
@@ -330,10 +369,12 @@ class OrderBook:
     @property
     def is_passing(self) -> bool:
         """Whether it is between two frames that only together are a book to be shown."""
+        self.prove()
         return self._rule.crossed == "passing" and self._is_crossed
 
     def is_shallow(self) -> bool:
         """Whether the market has moved so near to the edge of a limited snapshot that a view lacks levels."""
+        self.prove()
         return any(side.edge < _FAR and bisect_right(side.top, side.edge) < self.shown for side in (self.bids, self.asks))
 
 
@@ -377,7 +418,7 @@ class BookSync:
         self._buffer, self._since = self._new_buffer(), now
 
     def change(self, change: Change) -> Change | None:
-        """Apply a change, or keep it for the snapshot; returns what was applied. Raises BookError."""
+        """Take a change, or keep it for the snapshot; returns what the book took. Raises BookError."""
         if self._buffer is not None:
             self._buffer.append(change)
         if self.state is not _SYNCED:
@@ -397,6 +438,7 @@ class BookSync:
             book.load(snapshot)
             for change in self._buffer or ():
                 book.follow(change)
+            book.prove()
         except (BookError, FrameError) as error:
             if self._is_refreshed():
                 self.retry(now)  # the book that is shown is as right as before

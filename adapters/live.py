@@ -250,7 +250,7 @@ class LiveHandler:
             if self.tells_changes:
                 self._tell_delta(book, before, *book.book.told(applied))
             if self._options.interval == 0:
-                self.show(book)
+                self._view(book)
         except (BookError, FrameError) as error:
             self._doubt(book, error, change)
 
@@ -295,14 +295,15 @@ class LiveHandler:
 
     def show(self, book: BookSync) -> None:
         """Emit the view of a SYNCED book; one that the next frame will make right waits for it."""
+        try:
+            self._view(book)
+        except (BookError, FrameError) as error:
+            self._doubt(book, error)
+
+    def _view(self, book: BookSync) -> None:
         if book.book.is_passing:
             return
-        try:
-            bids, asks = book.book.view()
-        except FrameError as error:
-            self._doubt(book, error)
-            return
-        self._emit(book, bids, asks)
+        self._emit(book, *book.book.view())
         if book.book.is_shallow():
             book.refresh(self.now)
 
@@ -315,7 +316,7 @@ class LiveHandler:
         """Emit every known level of a SYNCED book, for readers of its changes to begin with."""
         try:
             bids, asks = book.book.whole()
-        except FrameError as error:
+        except (BookError, FrameError) as error:
             self._doubt(book, error)
             return
         self._emit(book, bids, asks)

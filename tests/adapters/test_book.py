@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from adapters.book import (
+    MOST_WAITING,
     BookRule,
     BookSide,
     Change,
@@ -63,16 +64,19 @@ class SideMachine(RuleBasedStateMachine):
         self.model = {}
         apply_to(self.model, [row for row in rows if Decimal(row.amount) != 0])
 
-    @rule(rows=rows)
-    def change(self, rows: list[Level]) -> None:
-        self.side.apply(rows)
-        apply_to(self.model, rows)
+    @rule(rows=rows, more=rows)
+    def change(self, rows: list[Level], more: list[Level]) -> None:
+        for each in (rows, more):
+            self.side.apply(each)
+            apply_to(self.model, each)
+        self.side.settle()
 
     @precondition(lambda self: self.model)
     @rule(count=st.integers(1, 20))
     def take_the_best(self, count: int) -> None:
         gone = [Level(price, "0") for price, _ in self.best()[:count]]
         self.side.apply(gone)
+        self.side.settle()
         apply_to(self.model, gone)
 
     @rule(depth=st.integers(1, 6))
@@ -101,7 +105,7 @@ class SideMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_top_stays_short(self) -> None:
-        assert len(self.side.top) <= 4 * self.keep + 12
+        assert len(self.side.top) <= 4 * self.keep + 24
 
 
 class BidsMachine(SideMachine):
@@ -127,12 +131,14 @@ def test_what_a_checksum_kept_of_a_side_does_not_outlive_a_change(change: Callab
     side = side_of(("1", "1"), ("2", "1"))
     side.token = "1121"
     change(side)
+    side.settle()
     assert side.token is None
 
 
 def test_a_side_emptied_beyond_what_it_kept_in_order_still_shows_all_that_is_left() -> None:
     side = side_of(*((str(price), "1") for price in range(1, 12)), keep=5)
     side.apply([Level(str(price), "0") for price in range(1, 8)])
+    side.settle()
     assert pairs(side.best_rows(5)) == [(str(price), "1") for price in range(8, 12)]
 
 
@@ -140,6 +146,7 @@ def test_levels_beyond_the_edge_of_a_limited_snapshot_are_not_shown() -> None:
     side = side_of(("1", "1"), ("2", "1"), ("3", "1"))
     side.edge = 2.0
     side.apply([Level("9", "1")])
+    side.settle()
     assert pairs(side.best_rows(4)) == [("1", "1"), ("2", "1")]
     assert pairs(side.all_rows()) == [("1", "1"), ("2", "1")]
 
@@ -150,11 +157,19 @@ def test_levels_beyond_the_edge_of_a_limited_snapshot_are_not_shown() -> None:
 )
 def test_a_price_that_is_no_plain_number_is_refused_and_nothing_of_its_rows_applied(*, price: str, descending: bool) -> None:
     side = side_of(("5", "1"), descending=descending)
+    side.apply([Level("4", "1"), Level(price, "1")])
     with pytest.raises(FrameError):
-        side.apply([Level("4", "1"), Level(price, "1")])
+        side.settle()
     assert pairs(side.all_rows()) == [("5", "1")]
     with pytest.raises(FrameError):
         side.load([Level(price, "1")])
+
+
+def test_what_waits_to_be_read_is_bounded() -> None:
+    side = side_of(("5", "1"))
+    for number in range(3 * MOST_WAITING):
+        side.apply([Level(str(6 + number), "1")])
+    assert len(side.levels) > 2 * MOST_WAITING
 
 
 @pytest.mark.parametrize("amount", ["", "x", "-1", "1e5", "1,2", "٣", "null", " 1"])
@@ -174,7 +189,7 @@ PREVIOUS = BookRule(chain="previous", source="socket")
 
 
 def checksum(book: OrderBook) -> int:
-    return crc32(repr(book.view()).encode())
+    return crc32(repr([pairs(side.best_rows(book.shown)) for side in (book.bids, book.asks)]).encode())
 
 
 CHECKED = BookRule(chain=None, source="socket", checksum=checksum, truncates=True)
@@ -278,10 +293,35 @@ class TestChecks:
         copy = book_of(CHECKED)
         copy.follow(change(bids=[("99", "3")]))
         assert book.follow(change(bids=[("99", "3")], check=checksum(copy))) is not None
+        assert book.view()[0][0] == ("99", "3")
 
-    def test_a_checksum_that_does_not_fit_is_an_error(self) -> None:
+    @pytest.mark.parametrize("read", [OrderBook.view, OrderBook.whole, OrderBook.is_shallow, OrderBook.prove])
+    def test_a_checksum_that_does_not_fit_is_an_error_whoever_reads(self, read: Callable[[OrderBook], object]) -> None:
+        book = book_of(CHECKED)
+        book.follow(change(bids=[("99", "3")], check=1))
+        for _ in range(2):  # and stays one
+            with pytest.raises(BookError, match="checksum"):
+                read(book)
+
+    def test_a_checksum_is_compared_before_a_change_that_has_none(self) -> None:
+        book = book_of(CHECKED)
+        book.follow(change(bids=[("99", "3")], check=1))
         with pytest.raises(BookError, match="checksum"):
-            book_of(CHECKED).follow(change(bids=[("99", "3")], check=1))
+            book.follow(change(bids=[("99", "1")]))
+
+    def test_of_several_checksums_the_last_proves_the_book(self) -> None:
+        book = book_of(CHECKED)
+        right = checksum(book)
+        book.follow(change(bids=[("99", "3")], check=1))
+        book.follow(change(bids=[("99", "1")], check=right))
+        assert book.view() == book_of(CHECKED).view()
+
+    def test_what_cannot_be_read_is_an_error_whoever_reads(self) -> None:
+        book = book_of(RANGE)
+        book.follow(change(11, 11, bids=[("x", "3")]))
+        for _ in range(2):
+            with pytest.raises(FrameError):
+                book.view()
 
     def test_a_snapshot_is_checked_as_well(self) -> None:
         with pytest.raises(BookError, match="checksum"):
@@ -289,8 +329,10 @@ class TestChecks:
 
     @pytest.mark.parametrize("bid", ["101", "101.5", "1000"])
     def test_a_cross_is_an_error(self, bid: str) -> None:
+        book = book_of(RANGE)
+        book.follow(change(11, 11, bids=[(bid, "1")]))
         with pytest.raises(BookError, match="crossed"):
-            book_of(RANGE).follow(change(11, 11, bids=[(bid, "1")]))
+            book.view()
 
     def test_a_cross_in_the_middle_of_a_change_is_none(self) -> None:
         book = book_of(RANGE)

@@ -373,9 +373,10 @@ class Line:
         try:
             if self.sync.change(change) is None and self.sync.state is BookState.WAITING and self.sync.first_change(self.now):
                 self._ask()
+            if self.random.random() < 0.5:  # else what it says waits for a later reader
+                self._read()
         except (BookError, FrameError):
             self.sync.fail(self.now, change)
-        self.check()
 
     def _ask(self) -> None:
         self.sync.asked(self.now)
@@ -391,13 +392,16 @@ class Line:
                 self.sync.snapshot(told, self.now)
             except (BookError, FrameError):
                 self.sync.fail(self.now)
+        try:
+            self._read()
+        except (BookError, FrameError):
+            self.sync.fail(self.now)
         if self.sync.state is BookState.SYNCED and self.sync.book.is_shallow():
             self.sync.refresh(self.now)
         if self.now >= self.sync.due:
             self._ask()
-        self.check()
 
-    def check(self) -> None:
+    def _read(self) -> None:
         """What is shown was true at the sequence it is shown with: the whole depth, or a limited snapshot's window."""
         if self.sync.state is BookState.SYNCED:
             sequence = self.sync.book.sequence
