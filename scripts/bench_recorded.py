@@ -10,6 +10,7 @@ from msgspec import Struct
 from adapters import registry
 from adapters.adapter import ExchangeAdapter
 from adapters.decode import Line, Replay, decode_raw, read
+from adapters.events import Book
 from adapters.live import Output
 
 CAPTURES = Path(__file__).resolve().parents[2] / "shared" / "captures"
@@ -18,7 +19,8 @@ OTHER_MARKETS = ("linear", "inverse", "option", "futures", "perp", "advanced-lev
 
 
 class Cost(Struct):
-    """Microseconds of CPU of one exchange: for each trade, for each frame that changes a book; None where none was recorded."""
+    """Microseconds of CPU of one exchange: for each trade, for each frame that changes a book, the views of each second included;
+    None where none was recorded."""
 
     exchange: str
     trade: float | None
@@ -28,16 +30,25 @@ class Cost(Struct):
 
 
 class Timed:
-    """`adapter.receive` with a stopwatch: nanoseconds of each frame, in order."""
+    """An adapter with a stopwatch: nanoseconds of each frame, and of each tick that showed books, in order."""
 
     def __init__(self, adapter: ExchangeAdapter) -> None:
-        self.spent: list[int] = []
-        self._receive = adapter.receive
+        self.frames: list[int] = []
+        self.shows: list[int] = []
+        self._receive, self._tick = adapter.receive, adapter.tick
+        adapter.receive, adapter.tick = self.receive, self.tick  # type: ignore[method-assign]
 
-    def __call__(self, frame: bytes, received: int) -> list[Output]:
+    def receive(self, frame: bytes, received: int) -> list[Output]:
         began = perf_counter_ns()
         outputs = self._receive(frame, received)
-        self.spent.append(perf_counter_ns() - began)
+        self.frames.append(perf_counter_ns() - began)
+        return outputs
+
+    def tick(self, now: float) -> list[Output]:
+        began = perf_counter_ns()
+        outputs = self._tick(now)
+        if any(isinstance(output, Book) for output in outputs):
+            self.shows.append(perf_counter_ns() - began)
         return outputs
 
 
@@ -63,22 +74,24 @@ def recordings(name: str) -> list[Path]:
 
 
 def measured(adapter: type[ExchangeAdapter], lines: list[Line]) -> Iterator[tuple[str, int, int]]:
-    """Frames that hold trades alone, or changes of books alone: kind, least nanoseconds, trades or frames."""
+    """Frames that hold trades alone, or changes of books alone: kind, least nanoseconds, trades or frames. What showing the books
+    took is part of what their changes did."""
     said = {each.line: Counter(event["type"] for event in each.events) for each in decode_raw(adapter, lines)}
     frames = [said.get(number, Counter()) for number, line in enumerate(lines, 1) if line.kind == "recv"]
     replays = [timed(adapter, lines) for _ in range(REPLAYS)]
     for number, events in enumerate(frames):
-        least = min(spent[number] for spent in replays)
+        least = min(replay.frames[number] for replay in replays)
         if set(events) == {"trade"}:
             yield "trade", least, events["trade"]
         elif set(events) == {"book_delta"}:
             yield "book", least, 1
+    for shows in zip(*(replay.shows for replay in replays), strict=True):
+        yield "book", min(shows), 0
 
 
-def timed(adapter: type[ExchangeAdapter], lines: list[Line]) -> list[int]:
+def timed(adapter: type[ExchangeAdapter], lines: list[Line]) -> Timed:
     replay = Replay(adapter, lines, depth=10, interval=1.0)
     stopwatch = Timed(replay.adapter)
-    replay.adapter.receive = stopwatch  # type: ignore[method-assign]
     for _ in replay:
         pass
-    return stopwatch.spent
+    return stopwatch
