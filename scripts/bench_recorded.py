@@ -19,8 +19,8 @@ OTHER_MARKETS = ("linear", "inverse", "option", "futures", "perp", "advanced-lev
 
 
 class Cost(Struct):
-    """Microseconds of CPU of one exchange: for each trade, for each frame that changes a book, the views of each second included;
-    None where none was recorded."""
+    """Microseconds of CPU of one exchange: for each trade, for each frame that changes a book, views of each second included; None
+    where none was recorded."""
 
     exchange: str
     trade: float | None
@@ -74,8 +74,8 @@ def recordings(name: str) -> list[Path]:
 
 
 def measured(adapter: type[ExchangeAdapter], lines: list[Line]) -> Iterator[tuple[str, int, int]]:
-    """Frames that hold trades alone, or changes of books alone: kind, least nanoseconds, trades or frames. What showing the books
-    took is part of what their changes did."""
+    """Frames that hold trades alone, or changes of books alone: kind, least nanoseconds, trades or frames. What it took to show
+    the books is shared by their changes."""
     said = {each.line: Counter(event["type"] for event in each.events) for each in decode_raw(adapter, lines)}
     frames = [said.get(number, Counter()) for number, line in enumerate(lines, 1) if line.kind == "recv"]
     replays = [timed(adapter, lines) for _ in range(REPLAYS)]
