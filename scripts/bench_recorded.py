@@ -19,8 +19,8 @@ OTHER_MARKETS = ("linear", "inverse", "option", "futures", "perp", "advanced-lev
 
 
 class Cost(Struct):
-    """Microseconds of CPU of one exchange: for each trade, for each frame that changes a book, views of each second included; None
-    where none was recorded."""
+    """Microseconds of CPU of one exchange: for each trade, and for each frame that changes a book, the views of each second
+    included; None where none was recorded."""
 
     exchange: str
     trade: float | None
