@@ -32,6 +32,9 @@ from picows import (
 MID = 65_000_00
 LEVELS = 1000
 DEPTH_LEVELS = 24
+ROUND = 2000
+"""Changes of a book after which the same levels come again: to think of new ones would cost more than to read them does, and a
+machine's cores share what they have."""
 MOST_WAITING = 1 << 20
 
 
@@ -67,24 +70,25 @@ def depth_snapshot() -> bytes:
 def depths() -> Iterator[bytes]:
     """Binance depth changes of 24 levels: near the market more often than far from it, nearly half of them removals."""
     random = Random(1)
+    changes = [changed_levels(random) for _ in range(ROUND)]
     update = 1000
     while True:
-        rows: tuple[list[list[str]], list[list[str]]] = ([], [])
-        for index in range(DEPTH_LEVELS):
-            away = min(LEVELS - 1, int(random.expovariate(1 / 150)) + 1)
-            ticks = MID - 1 - away if index % 2 else MID + away
-            rows[index % 2].append([price(ticks), "0.00000000" if random.random() < 0.45 else "0.25000000"])
-        data = {
-            "e": "depthUpdate",
-            "E": 1723161255343,
-            "s": "BTCUSDT",
-            "U": update + 1,
-            "u": update + 30,
-            "b": rows[1],
-            "a": rows[0],
-        }
-        update += 30
-        yield orjson.dumps({"stream": "btcusdt@depth@100ms", "data": data})
+        for change in changes:
+            yield (
+                b'{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1723161255343,"s":"BTCUSDT","U":%d,"u":%d,%b}}'
+                % (update + 1, update + 30, change)
+            )
+            update += 30
+
+
+def changed_levels(random: Random) -> bytes:
+    """Members `b` and `a` of one change."""
+    rows: tuple[list[list[str]], list[list[str]]] = ([], [])
+    for index in range(DEPTH_LEVELS):
+        away = min(LEVELS - 1, int(random.expovariate(1 / 150)) + 1)
+        ticks = MID + away if index % 2 else MID - 1 - away
+        rows[index % 2].append([price(ticks), "0.00000000" if random.random() < 0.45 else "0.25000000"])
+    return orjson.dumps({"b": rows[0], "a": rows[1]})[1:-1]
 
 
 class KrakenBook:
