@@ -9,7 +9,7 @@ are shown once a second and changes come ten times as often, most levels change 
 
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from heapq import nsmallest
@@ -41,6 +41,8 @@ STABLE_AFTER = 5.0
 that never holds is asked for ever more rarely."""
 
 _FAR = float("inf")
+_MANY = 24
+"""Rows among which some prices come more than once, so that it pays to look for the latest of each."""
 
 
 class Row(Protocol):
@@ -128,8 +130,6 @@ class BookSide:
         self._allowed = b"0123456789." + self._separator.encode()
 
     def _prices(self, rows: Rows) -> list[float]:
-        # One C pass reads all prices as JSON numbers, signs included: a quarter of the cost of float() on each. What JSON
-        # would take and is no plain number (a sign, an exponent, two numbers, a word) is refused after it.
         if not rows:
             return []
         if len(rows) == 1:
@@ -137,6 +137,8 @@ class BookSide:
             if not is_plain(price):
                 raise FrameError(f"not a price: {price[:40]!r}")
             return [self._sign * float(price)]
+        # One C pass reads all prices as JSON numbers, signs included: a quarter of the cost of float() on each. What JSON
+        # would take and is no plain number (a sign, an exponent, two numbers, a word) is refused after it.
         text = self._separator.join([row.price for row in rows])
         try:
             prices: list[float] = orjson.loads(self._open + text + "]")
@@ -162,11 +164,13 @@ class BookSide:
         rows = self._waiting
         if not rows:
             return
-        latest = dict(zip(self._prices(rows), rows, strict=True))
+        priced: Iterable[tuple[float, Row]] = zip(self._prices(rows), rows, strict=True)
+        if len(rows) >= _MANY:
+            priced = dict(priced).items()
         self._waiting = []
         levels, top, reach = self.levels, self.top, self._reach
         self.token = None
-        for price, row in latest.items():
+        for price, row in priced:
             if row.amount in ZEROS:
                 if levels.pop(price, None) is not None and price <= reach:
                     del top[bisect_right(top, price) - 1]
@@ -177,11 +181,12 @@ class BookSide:
                 levels[price] = row
                 if len(levels) != before:  # a new price, told without looking it up twice
                     insort(top, price)
-        if len(top) > 4 * self._keep:
+        if len(top) < self._keep:
+            if len(top) < len(levels):
+                self._refill()
+        elif len(top) > 4 * self._keep:
             del top[2 * self._keep :]
             self._reach = top[-1]
-        elif len(top) < self._keep and len(top) < len(levels):
-            self._refill()
 
     def _refill(self) -> None:
         self.top = nsmallest(2 * self._keep, self.levels)
@@ -189,9 +194,6 @@ class BookSide:
 
     def truncate(self, depth: int) -> list[Row]:
         """Drop what lies beyond `depth` levels, and return it. `depth` is at most what `top` keeps."""
-        self.settle()
-        if len(self.levels) <= depth:
-            return []
         self.token = None
         if len(self.top) < len(self.levels):  # so many levels came at once that `top` no longer holds them all
             self.top, self._reach = sorted(self.levels), _FAR
@@ -292,10 +294,14 @@ class OrderBook:
             change = following
         if self._claimed is not None and change.checksum is None:
             self.prove()  # now or never; before a change with a checksum it need not be, since that proves both
-        self.bids.apply(change.bids)
-        self.asks.apply(change.asks)
-        if self._rule.truncates:
-            change = self._truncated(change)
+        bids, asks = self.bids, self.asks
+        bids.apply(change.bids)
+        asks.apply(change.asks)
+        if self._rule.truncates:  # what falls out of the window is forgotten at once: its later changes are not told
+            bids.settle()
+            asks.settle()
+            if len(bids.levels) > self.depth or len(asks.levels) > self.depth:
+                change = self._truncated(change)
         self.sequence, self._claimed, self._is_proven = change.last, change.checksum, False
         return change
 
@@ -323,8 +329,6 @@ class OrderBook:
 
     def _truncated(self, change: Change) -> Change:
         bids, asks = self.bids.truncate(self.depth), self.asks.truncate(self.depth)
-        if not bids and not asks:
-            return change
         # What falls out of the window is a removal that the venue leaves to us; readers of the changes are told.
         gone_bids, gone_asks = [Level(row.price, "0") for row in bids], [Level(row.price, "0") for row in asks]
         return replace(change, bids=[*change.bids, *gone_bids], asks=[*change.asks, *gone_asks])

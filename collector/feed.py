@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from random import Random
 from socket import gaierror
 from time import monotonic, time_ns
@@ -38,7 +39,10 @@ ABNORMAL = 1006
 PROVEN_AFTER = 5.0
 """Seconds a connection must hold before its venue counts as one that accepts us."""
 
-_TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
+_DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION})
+_MOST_OF_CONTROL = 125
+"""Bytes that a control frame holds at most (RFC 6455 5.5): what is larger is data, and need not be asked for its type, which
+costs six times its size."""
 _EVENTS = frozenset(get_args(Event)) - {Status}
 _REFUSALS = {
     403: "the venue forbids this address (a firewall, or too many requests before)",
@@ -48,13 +52,14 @@ _REFUSALS = {
 }
 
 
-class Counts(Struct):
+@dataclass(slots=True)
+class Counts:
     """Of all connections of an exchange in this process, since its start."""
 
     frames: int = 0
     sessions: int = 0
     refused: int = 0
-    errors: dict[str, int] = {}
+    errors: dict[str, int] = field(default_factory=dict)
 
 
 class Surroundings(Struct):
@@ -83,6 +88,12 @@ class Feed(WSListener):
     It is also the listener of its present socket. The library's own pings are off, and so are its answers to the server's,
     since it would keep those to itself: a ping is a sign of life, on many a quiet connection the only one.
     """
+
+    __slots__ = (  # the library's class is no Python class, so that without them an attribute costs four times as much
+        *("_address", "_around", "_arrived", "_backoff", "_budgets", "_ended", "_has_outgoing", "_is_proven", "_log"),
+        *("_opened_at", "_outgoing", "_parts", "_receive", "_recorder", "_said", "_sending", "_transport"),
+        *("adapter", "counts", "is_open", "put", "status"),
+    )
 
     def __init__(
         self,
@@ -226,8 +237,7 @@ class Feed(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         received = self._arrived or time_ns() // 1000
         self._arrived = 0 if frame.last_in_buffer else received  # all that one read brought arrived at one time
-        kind = frame.msg_type
-        if kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
+        if frame.payload_size > _MOST_OF_CONTROL or frame.msg_type in _DATA:
             payload = frame.get_payload_as_bytes()
             if not frame.fin or self._parts:
                 self._parts.append(payload)
@@ -242,13 +252,13 @@ class Feed(WSListener):
                     put(output)  # type: ignore[arg-type]
                 else:
                     self._do(output)
-        elif kind is WSMsgType.CLOSE:
+        elif frame.msg_type is WSMsgType.CLOSE:
             code = frame.get_close_code()
             self.end(Ended(code.value, (frame.get_close_message() or b"").decode(errors="replace")))
             transport.send_close(code)
             transport.disconnect()
         else:
-            if kind is WSMsgType.PING:
+            if frame.msg_type is WSMsgType.PING:
                 transport.send_pong(frame.get_payload_as_bytes())
             self.adapter.heard(received)
 

@@ -68,12 +68,13 @@ class Stream:
 
 
 class Lane:
-    """What waits to become a batch, and the stream to which it then goes."""
+    """What waits to become a batch, and the stream to which it then goes. `writers`: the exchanges whose events it may hold."""
 
     def __init__(self, index: int, stream: Stream, largest: int) -> None:
         self.index = index
         self.stream = stream
         self.pending = Pending()
+        self.writers: set[str] = set()
         self._largest = largest
 
     def flush(self) -> Event | None:
@@ -91,7 +92,12 @@ class Lane:
             self._add(events[:middle])
             self._add(events[middle:])
         else:
-            self.stream.add(body, len(events), Counter([event.exchange for event in events]))
+            self.stream.add(body, len(events), self._whose(events))
+
+    def _whose(self, events: list[Event]) -> Counter[str]:
+        if len(self.writers) == 1:
+            return Counter(dict.fromkeys(self.writers, len(events)))
+        return Counter([event.exchange for event in events])
 
 
 class Outbox(Listener):
@@ -182,6 +188,7 @@ class Outbox(Listener):
     def tell(self, events: list[Event]) -> None:
         """Something that belongs to no exchange."""
         if events:
+            self.lanes[0].writers.add("")
             self.lanes[0].pending.events += events
             self._schedule()
 
@@ -206,10 +213,14 @@ class Outbox(Listener):
 
         def lane_of(symbol: str | None) -> Lane:
             lane = lanes[symbol] = among[crc32(f"{exchange}|{symbol or ''}".encode()) % len(among)]
+            lane.writers.add(exchange)
             return lane
 
         def put(event: Event) -> None:
-            lane = lanes.get(event.symbol) or lane_of(event.symbol)
+            try:
+                lane = lanes[event.symbol]
+            except KeyError:
+                lane = lane_of(event.symbol)
             pending = lane.pending
             if pending.pressure:
                 pending.put_under_pressure(event, republish)
