@@ -5,6 +5,7 @@ Each figure is the median of several runs. Absolute times are this machine's; th
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import subprocess
@@ -172,6 +173,7 @@ _FEEDS: dict[str, tuple[str, Channel, str]] = {
 @asynccontextmanager
 async def feeding(kind: str, address: str, master_url: str, connections: int) -> AsyncIterator[tuple[list[Feed], MasterPool]]:
     """Feeds of that kind into a pool to the master, running."""
+    gc.freeze()  # as a worker process does
     name, channel, symbol = _FEEDS[kind]
     adapter = registry.adapter(name)
     pool = MasterPool(master_url, PLACEHOLDER_KEY, f"bench-{kind}", 5)
