@@ -17,6 +17,7 @@ from master.live.market import WINDOW_SECONDS, Market
 from master.live.pulse import Pulse
 from master.pricing.prices import Prices
 from master.recall import Recall
+from master.relay import Relay
 from master.settings import MasterSettings, is_loopback
 from master.streams.fanout import Fanout
 from master.streams.resume import ReaderPast
@@ -46,7 +47,8 @@ class Serving:
         self._fanout = Fanout(self._candles, position)
         self._streams = Streams(self._fanout, ReaderPast(self._reader, settings.server.data))
         self._recall = Recall(self._reader, position, self._market, self._candles, self._fanout)
-        ingest.audience += [self._recall.hear, self._market.take, self._pulse.hear, self._candles.take, self._fanout.hear]
+        self._relay = Relay([self._recall.hear, self._market.take, self._candles.take, self._fanout.hear])
+        ingest.audience += [self._pulse.hear, self._relay.hear]
         ingest.consumers = self._streams.serve
 
     def application(self) -> web.Application:
@@ -65,12 +67,14 @@ class Serving:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._relay.run())
             tasks.create_task(self._pulse.run())
             tasks.create_task(self._record_prices())
             tasks.create_task(self._recall_all())
 
     async def say_farewell(self) -> None:
         """After the last event is durable: tell consumers where to go on."""
+        self._relay.finish()
         await self._streams.close()
 
     async def close(self) -> None:
@@ -90,6 +94,6 @@ class Serving:
         """What was before this start, where there was anything."""
         if self._position:
             await self._recall.views()
-        self._ingest.audience.remove(self._recall.hear)
+        self._relay.audience.remove(self._recall.hear)
         if self._position:
             await self._recall.trades()
