@@ -137,12 +137,11 @@ def rows(found: Scan, written: int, before: int = 0) -> tuple[dict[Table, pa.Tab
             told, count = [_as_gap(record, written)], record.batch[2] if record.batch else 1
         else:
             told, count = _events.decode(record.body), record.count
-        for number, event in enumerate(told, place + 1 if count else place):
-            table = _TABLE_OF.get(type(event))
-            if table is not None:
-                of_table, positions = events[table]
-                of_table.append(event)
-                positions.append(position(found.number, number))
+        first = position(found.number, place + 1 if count else place)
+        for kind in set(map(type, told)) & _TABLE_OF.keys():
+            of_table, positions = events[_TABLE_OF[kind]]
+            of_table += [event for event in told if type(event) is kind]
+            positions += [at for at, event in enumerate(told, first) if type(event) is kind]
         place += count
     return {table: table.arrow(*of_table) for table, of_table in events.items() if of_table[0]}, place
 

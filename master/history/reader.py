@@ -13,9 +13,10 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from random import uniform
+from select import select
 from struct import Struct as Layout
 from time import monotonic
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 from msgspec import Struct
@@ -24,12 +25,18 @@ from master.history.questions import Found, Question, QuestionError
 from master.log import logger
 from master.parent import end_with_parent
 
+if TYPE_CHECKING:
+    from master.history.answers import Answers
+
 log = logger("reader")
 
 ANSWER_WITHIN = 30.0
 MOST_WAITING = 32
 SLOWEST_RESTART = 30.0
 NICENESS = 5
+FOLLOW_EVERY = 0.05
+FOLLOW_FOR = 10.0
+"""Seconds after a question in which the child takes in what comes, so that the next one need not wait for that."""
 _LENGTH = Layout("<I")
 
 
@@ -224,6 +231,17 @@ def main(data: Path) -> None:
         told = _encode(reply(_questions.decode(question)))
         sys.stdout.buffer.write(_LENGTH.pack(len(told)) + told)
         sys.stdout.buffer.flush()
+        _follow(answers)
+
+
+def _follow(answers: "Answers") -> None:
+    """Until the next question, or for a while. The next one is not sent before the one at hand was answered."""
+    until = monotonic() + FOLLOW_FOR
+    while monotonic() < until and not select([sys.stdin.buffer], [], [], FOLLOW_EVERY)[0]:
+        try:
+            answers.look()
+        except OSError:
+            return  # whoever asks next meets it too, and is told
 
 
 def _read(file: BinaryIO) -> bytes | None:
