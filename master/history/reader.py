@@ -34,9 +34,10 @@ ANSWER_WITHIN = 30.0
 MOST_WAITING = 32
 SLOWEST_RESTART = 30.0
 NICENESS = 5
-FOLLOW_EVERY = 0.05
-FOLLOW_FOR = 10.0
-"""Seconds after a question in which the child takes in what comes, so that the next one need not wait for that."""
+FOLLOW_EVERY = 1.0
+"""Seconds after which the child takes in what has come, so that no question waits for that."""
+KEEN_EVERY, KEEN_FOR = 0.05, 10.0
+"""The same while questions come, and the seconds after one in which they do."""
 _LENGTH = Layout("<I")
 
 
@@ -227,21 +228,19 @@ def main(data: Path) -> None:
 
     answers = Answers(data)
     answers.look()
-    while (question := _read(sys.stdin.buffer)) is not None:
+    while (question := _next(answers)) is not None:
         told = _encode(reply(_questions.decode(question)))
         sys.stdout.buffer.write(_LENGTH.pack(len(told)) + told)
         sys.stdout.buffer.flush()
-        _follow(answers)
 
 
-def _follow(answers: "Answers") -> None:
-    """Until the next question, or for a while. The next one is not sent before the one at hand was answered."""
-    until = monotonic() + FOLLOW_FOR
-    while monotonic() < until and not select([sys.stdin.buffer], [], [], FOLLOW_EVERY)[0]:
-        try:
+def _next(answers: "Answers") -> bytes | None:
+    """The next question, which is not sent before the one at hand was answered; None at the end."""
+    keen_until = monotonic() + KEEN_FOR
+    while not select([sys.stdin.buffer], [], [], KEEN_EVERY if monotonic() < keen_until else FOLLOW_EVERY)[0]:
+        with suppress(OSError):  # whoever asks next meets it too, and is told
             answers.look()
-        except OSError:
-            return  # whoever asks next meets it too, and is told
+    return _read(sys.stdin.buffer)
 
 
 def _read(file: BinaryIO) -> bytes | None:
