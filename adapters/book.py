@@ -79,11 +79,11 @@ class BookRule:
 
     chain: "range" where a change covers the updates first..last and must begin at or before the next one wanted;
     "previous" where it names the sequence it follows; "rising" where sequences (as times do) only rise, so that old changes
-    are known, and lost ones are not; None where there is none. source: whence a snapshot comes ("rest" too where a
-    frame of its own asks for it). checksum: computed over the book after each change and compared with the venue's. truncates:
-    the venue shows the subscribed depth and sends no removal for what falls out. limited: a snapshot may hold fewer levels than
-    the book. renewed: seconds after which a book is fetched again while it is right, where nothing would show that a change was
-    lost. crossed: what a best bid at or above the best ask means: an "error", where the venue's continuous market never shows
+    are known, and lost ones are not; None where there is none. source: whence a snapshot comes ("rest" too where a frame of
+    its own asks for it). checksum: computed over the sides whenever the book is read, and compared with the venue's last.
+    truncates: the venue shows the subscribed depth and sends no removal for what falls out. limited: a snapshot may hold fewer
+    levels than the book. renewed: seconds after which a book is fetched again while it is right, where nothing would show that
+    a change was lost. crossed: what a best bid at or above the best ask means: an "error", where the venue's market never shows
     it; "passing" between two frames, so that a view waits for the second; "right", as in a call auction.
     """
 
