@@ -3,8 +3,9 @@
 A book is right or absent. It is shown only while SYNCED; a missed sequence, a checksum that does not fit, or a cross where
 the venue never crosses raises BookError, and the book is asked for again alone, while its neighbours flow on.
 
-Sequences are compared at each change. What a change says is worked in, and the book proved, when somebody reads it: where views
-are shown once a second and changes come ten times as often, most levels change several times between two views.
+Sequences are compared at each change, and checksums at each that has one. What other changes say is worked in, and the book
+proved, when somebody reads it: where views are shown once a second and changes come ten times as often, most levels change
+several times between two views.
 """
 
 from bisect import bisect_right, insort
@@ -80,7 +81,7 @@ class BookRule:
     chain: "range" where a change covers the updates first..last and must begin at or before the next one wanted;
     "previous" where it names the sequence it follows; "rising" where sequences (as times do) only rise, so that old changes
     are known, and lost ones are not; None where there is none. source: whence a snapshot comes ("rest" too where a frame of
-    its own asks for it). checksum: computed over the sides whenever the book is read, and compared with the venue's last.
+    its own asks for it). checksum: computed over the sides after each change that has one, and compared with the venue's.
     truncates: the venue shows the subscribed depth and sends no removal for what falls out. limited: a snapshot may hold fewer
     levels than the book. renewed: seconds after which a book is fetched again while it is right, where nothing would show that
     a change was lost. crossed: what a best bid at or above the best ask means: an "error", where the venue's market never shows
@@ -153,7 +154,7 @@ class BookSide:
         self.token, self._waiting = None, []
         self._refill()
 
-    def apply(self, rows: Rows) -> None:
+    def keep(self, rows: Rows) -> None:
         """Take changed rows; they count from `settle` on."""
         self._waiting += rows
         if len(self._waiting) > MOST_WAITING:
@@ -161,13 +162,17 @@ class BookSide:
 
     def settle(self) -> None:
         """Work in the rows that wait, of each price the latest. Raises FrameError."""
-        rows = self._waiting
+        if self._waiting:
+            self.apply(self._waiting)
+            self._waiting = []
+
+    def apply(self, rows: Rows) -> None:
+        """Work in changed rows; none waits. Raises FrameError."""
         if not rows:
             return
         priced: Iterable[tuple[float, Row]] = zip(self._prices(rows), rows, strict=True)
         if len(rows) >= _MANY:
             priced = dict(priced).items()
-        self._waiting = []
         levels, top, reach = self.levels, self.top, self._reach
         self.token = None
         for price, row in priced:
@@ -260,7 +265,7 @@ class OrderBook:
     Whatever reads it proves it first, and may raise BookError and FrameError for any change since it was last read.
     """
 
-    __slots__ = ("_claimed", "_is_proven", "_loaded", "_rule", "asks", "bids", "depth", "sequence", "shown")
+    __slots__ = ("_is_proven", "_loaded", "_rule", "asks", "bids", "depth", "sequence", "shown")
 
     def __init__(self, rule: BookRule, depth: int, shown: int) -> None:
         keep = depth if rule.truncates else min(depth, shown)
@@ -271,7 +276,6 @@ class OrderBook:
         self.asks = BookSide(descending=False, keep=keep)
         self.sequence: int | None = None
         self._loaded = 0
-        self._claimed: int | None = None
         self._is_proven = True
 
     def load(self, snapshot: Snapshot) -> None:
@@ -282,8 +286,7 @@ class OrderBook:
             for side, rows in ((self.bids, snapshot.bids), (self.asks, snapshot.asks)):
                 side.edge = max(side.levels, default=_FAR) if len(rows) >= self.depth else _FAR
         self.sequence, self._loaded = snapshot.sequence, snapshot.sequence or 0
-        self._claimed, self._is_proven = snapshot.checksum, False
-        self.prove()
+        self._check(snapshot.checksum)
 
     def follow(self, change: Change) -> Change | None:
         """Take a change if it is the next one; returns what was taken, None for an old one. Raises BookError."""
@@ -292,17 +295,21 @@ class OrderBook:
             if following is None:
                 return None
             change = following
-        if self._claimed is not None and change.checksum is None:
-            self.prove()  # now or never; before a change with a checksum it need not be, since that proves both
-        bids, asks = self.bids, self.asks
-        bids.apply(change.bids)
-        asks.apply(change.asks)
-        if self._rule.truncates:  # what falls out of the window is forgotten at once: its later changes are not told
+        bids, asks, rule = self.bids, self.asks, self._rule
+        if change.checksum is None and not rule.truncates:
+            bids.keep(change.bids)
+            asks.keep(change.asks)
+        else:
             bids.settle()
+            bids.apply(change.bids)
             asks.settle()
-            if len(bids.levels) > self.depth or len(asks.levels) > self.depth:
+            asks.apply(change.asks)
+            # What falls out of the window is forgotten at once: its later changes are not told.
+            if rule.truncates and (len(bids.levels) > self.depth or len(asks.levels) > self.depth):
                 change = self._truncated(change)
-        self.sequence, self._claimed, self._is_proven = change.last, change.checksum, False
+        self.sequence, self._is_proven = change.last, False
+        if change.checksum is not None:
+            self._check(change.checksum)
         return change
 
     def _following(self, change: Change, sequence: int, last: int) -> Change | None:
@@ -335,15 +342,18 @@ class OrderBook:
 
     def prove(self) -> None:
         """Work in what waits, and find the book right as it stands. Raises BookError, FrameError for what cannot be read."""
-        if self._is_proven:
-            return
-        self.bids.settle()
-        self.asks.settle()
+        if not self._is_proven:
+            self.bids.settle()
+            self.asks.settle()
+            self._check(None)
+
+    def _check(self, checksum: int | None) -> None:
+        """Nothing waits. Raises BookError."""
         if self._rule.crossed == "error" and self._is_crossed:
             raise BookError("crossed")
-        if self._claimed is not None and self._rule.checksum is not None and self._rule.checksum(self) != self._claimed:
+        if checksum is not None and self._rule.checksum is not None and self._rule.checksum(self) != checksum:
             raise BookError("checksum")
-        self._claimed, self._is_proven = None, True
+        self._is_proven = True
 
     def view(self) -> tuple[Levels, Levels]:
         """The best levels of both sides, at most `shown`."""

@@ -31,7 +31,7 @@ def checksum(book: OrderBook) -> int:
 def _digits(side: BookSide) -> str:
     if side.token is None:
         levels: dict[float, Any] = side.levels
-        side.token = "".join([levels[price].digits or levels[price].checked() for price in side.top[:10]])
+        side.token = "".join([levels[price].digits for price in side.top[:10]])
     return side.token
 
 
@@ -82,17 +82,12 @@ _OLD_PAIR = re.compile(r"X?([A-Z]{3,4})(?:Z([A-Z]{3})|X(XBT|ETH))")
 _QUOTES = ("USD", "EUR", "GBP", "CAD", "AUD", "CHF", "JPY", "AED", "USDT", "USDC", "DAI", "PYUSD", "XBT", "ETH")
 
 
-class CheckedLevel(Struct, gc=False):
-    """A price level, and its part of the checksum, once that was asked for."""
+class CheckedLevel(Struct, gc=False, frozen=True):
+    """A price level, and its part of the checksum: the digits of price and amount, each without its leading zeros."""
 
     price: str
     amount: str
-    digits: str = ""
-
-    def checked(self) -> str:
-        """The digits of price and amount, each without its leading zeros."""
-        self.digits = (self.price.lstrip("0.") + self.amount.lstrip("0.")).replace(".", "")
-        return self.digits
+    digits: str
 
 
 # What the venue sends. Its numbers are bare and padded to the pair's precision: each is kept raw until it is text.
@@ -217,9 +212,11 @@ def _levels(rows: list[Row]) -> list[CheckedLevel]:
     levels = []
     for row in rows:
         price, amount = str(row.price, "utf-8"), str(row.qty, "utf-8")
-        if not (price + amount).replace(".", "").isdecimal():  # an exponent or a sign, or no number at all
+        digits = (price.lstrip("0.") + amount.lstrip("0.")).replace(".", "")
+        if not digits.isdecimal():  # an exponent or a sign, or no number at all
             price, amount = plain(price), plain(amount)
-        levels.append(CheckedLevel(price, amount))
+            digits = (price.lstrip("0.") + amount.lstrip("0.")).replace(".", "")
+        levels.append(CheckedLevel(price, amount, digits))
     return levels
 
 

@@ -78,18 +78,18 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
         stack.push_async_callback(serving.close)
         committing = asyncio.create_task(ingest.run(journal))
         sealing = asyncio.create_task(sealer.run())
-        stack.callback(sealing.cancel)
+        stack.push_async_callback(_end, sealing)
         minding = asyncio.create_task(_mind(door, ring, certificate, hangup or asyncio.Event()))
-        stack.callback(minding.cancel)
+        stack.push_async_callback(_end, minding)
         working = asyncio.create_task(serving.run())
-        stack.callback(working.cancel)
+        stack.push_async_callback(_end, working)
         await _serve(ingest, door, ingest_socket, certificate, stack)
         tls = None if certificate is None else certificate.context
         await stack.enter_async_context(listening(serving.application(), http_socket, server.http.connections, tls))
         _announce(server, ingest_socket, http_socket, stack)
         ending = asyncio.Event()
         reading = asyncio.create_task(_read_nats(settings, ingest, ending))
-        stack.callback(reading.cancel)
+        stack.push_async_callback(_end, reading)
         await _until(stop, committing, sealing, minding, working, reading)
         working.cancel()  # no price is made any more
         ending.set()
@@ -99,6 +99,12 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
         await committing
         await serving.say_farewell()
     log.info("ended", stored=ingest.stored)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel it, and wait for that: a child process of it must be gone before the loop is."""
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def _ring(settings: MasterSettings) -> KeyRing:
