@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from adapters.events import Gap
 from master import ledger
+from master.expired import last_gone, remember
 from master.protocol import HEADER_SIZE
 from master.segments import POSITION_BITS, position, scan, segments_in, sync_path
 from master.tables import TABLES, TIME, Table, rows
@@ -31,8 +32,6 @@ MIN_FREE = 2 << 30
 """Bytes of the disk that are left to others, whatever retention allows."""
 ROW_GROUP = 16_384
 """Rows that a reader of one market must read, at the least; files are sorted by symbol, then exchange."""
-GONE = "expired"
-"""File with the number of the newest segment of which anything has expired."""
 
 
 class LakeError(Exception):
@@ -86,27 +85,10 @@ def expire(lake: Path, *, oldest_day: str, max_bytes: int, min_free: int = MIN_F
         leaving.append(path)
         excess -= sizes[path]
     if leaving:
-        _remember(lake, max(last_gone(lake), *(int(path.stem) for path in leaving)))
+        remember(lake, max(last_gone(lake), *(int(path.stem) for path in leaving)))
     for path in leaving:
         path.unlink()
     return len(leaving)
-
-
-def _remember(lake: Path, segment: int) -> None:
-    """Before anything goes: nobody must take for whole what no longer is."""
-    aside = (lake / GONE).with_suffix(".writing")
-    aside.write_text(str(segment))
-    sync_path(aside)
-    aside.rename(lake / GONE)
-    sync_path(lake)
-
-
-def last_gone(lake: Path) -> int:
-    """The newest segment of which anything has expired; 0 where nothing has. Raises OSError."""
-    try:
-        return int((lake / GONE).read_text())
-    except FileNotFoundError:
-        return 0
 
 
 # Looking -------------------------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Struct
 
 from adapters.events import Event
+from master.expired import last_gone
 from master.history.questions import Question, QuestionError, Stored
 from master.history.reader import Reader, ReaderError
-from master.lake import last_gone
 from master.segments import position
 from master.streams.topics import Pattern, only
 

@@ -218,6 +218,13 @@ def ids_in_lake(data: Path) -> list[int]:
     return [int(found) for (found,) in ask(data, f"SELECT id FROM read_parquet('{lake}') ORDER BY position")]
 
 
+def test_the_master_itself_loads_none_of_the_libraries_that_read_the_lake() -> None:
+    """They are its children's: of a master that has just begun they would be half the memory, and a third of its start."""
+    code = "import sys, master.service; print(*{'pyarrow', 'numpy', 'duckdb', 'nats'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == []
+
+
 class TestTidy:
     """The child that seals; also a command that a person may give at any time."""
 
