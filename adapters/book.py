@@ -36,7 +36,7 @@ SLOWEST_RETRY = 60.0
 REST_LAG = 5.0
 """Seconds within which a venue's REST shows what its socket said, where nothing in a snapshot tells."""
 MOST_WAITING = 1000
-"""Rows of one side that wait to be read."""
+"""Rows of one side that may wait until somebody reads it."""
 STABLE_AFTER = 5.0
 """Seconds for which a book must hold for the attempts before to be forgotten: single faults are mended at once, while a book
 that never holds is asked for ever more rarely."""

@@ -41,8 +41,8 @@ PROVEN_AFTER = 5.0
 
 _DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION})
 _MOST_OF_CONTROL = 125
-"""Bytes that a control frame holds at most (RFC 6455 5.5): what is larger is data, and need not be asked for its type, which
-costs six times its size."""
+"""Bytes that a control frame holds at most (RFC 6455 5.5): what is larger is data. To ask a frame for its type costs six times
+as much as to ask for its size."""
 _EVENTS = frozenset(get_args(Event)) - {Status}
 _REFUSALS = {
     403: "the venue forbids this address (a firewall, or too many requests before)",
