@@ -54,7 +54,7 @@ class Binance:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments()}
+        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments}
         self.streams = STREAMS
         self._rest = Rest(exchange, self.symbols)
 

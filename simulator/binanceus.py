@@ -59,7 +59,7 @@ class BinanceUs:
     checksum: ClassVar[re.Pattern[bytes] | None] = None
 
     def __init__(self, exchange: Exchange) -> None:
-        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments()}
+        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments}
         self._socket = Binance(exchange)
         self._socket.symbols = self.symbols
         self._socket.streams = STREAMS | {"trade": (Trades, 0.0)}

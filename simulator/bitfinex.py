@@ -64,7 +64,7 @@ class Bitfinex:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments()}
+        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments}
         self._rest = Rest(exchange, lambda name: exchange.market(self.symbols.get(name, ""), asked=True))
 
     def trade_id(self, trade: Trade) -> int:

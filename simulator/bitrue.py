@@ -45,7 +45,7 @@ class Bitrue:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments()}
+        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments}
         self._rest = Rest(exchange, {name.upper(): symbol for name, symbol in self.symbols.items()})
 
     def trade_id(self, trade: Trade) -> int:

@@ -44,7 +44,7 @@ class Bybit:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments()}
+        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments}
         self._rest = Rest(exchange, self.symbols)
 
     def trade_id(self, trade: Trade) -> int:

@@ -56,8 +56,8 @@ class Coinbase:
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments()}
-        dollars = [i for i in self.listing.instruments() if i.quote == "USD" and i.base not in STABLE]
+        self.symbols = {native(instrument): instrument.symbol for instrument in self.listing.instruments}
+        dollars = [i for i in self.listing.instruments if i.quote == "USD" and i.base not in STABLE]
         self.aliases = {f"{i.base}-USDC": i.symbol for i in dollars}  # one book, sold under two names (section 2)
         self._messages: dict[tuple[bool, str], RollingWindow] = {}
         self._rest = Rest(exchange, self.symbols, self.aliases)

@@ -38,7 +38,7 @@ class Exchange:
         self.rate = rate
         self.venue = dialect(self)
         self.name = self.venue.name
-        self.instruments: dict[str, Instrument] = {i.symbol: i for i in self.venue.listing.instruments()}
+        self.instruments: dict[str, Instrument] = {i.symbol: i for i in self.venue.listing.instruments}
         self.markets: dict[str, Market] = {}
         self.connections: dict[Connection, None] = {}
         self.feeds: dict[Hashable, Feed] = {}

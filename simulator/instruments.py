@@ -7,6 +7,7 @@ ever reaches a frame.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 QUIET_PAIR = "XTZ/USDT"
@@ -99,9 +100,9 @@ class Instrument:
         return self.amount_text(1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Listing:
-    """The rules of one venue's list.
+    """The rules of one venue's list, which is made of them once.
 
     quotes: in order of preference. digits: significant digits of a price, `fine` by base where the venue is finer.
     price_decimals: the most it prints. lots: decimals of an amount, given the decimal magnitude of the price.
@@ -117,9 +118,13 @@ class Listing:
     digits: int = 5
     fine: Mapping[str, int] = field(default_factory=lambda: {"BTC": 6, "ETH": 6})
 
-    def instruments(self) -> Iterator[Instrument]:
+    @cached_property
+    def instruments(self) -> tuple[Instrument, ...]:
         """Every pair of the venue: all assets against all its quotes, where the price has enough ticks for a book, and
         the halted ones."""
+        return tuple(self._instruments())
+
+    def _instruments(self) -> Iterator[Instrument]:
         for quote in self.quotes:
             for base in ASSETS:
                 instrument = self._instrument(base, quote)

@@ -30,7 +30,7 @@ class Rest:
         self.exchange = exchange
         self._buckets: dict[str, Bucket] = {}
         self._pairs: dict[str, str] = {}
-        for instrument in listing.instruments():
+        for instrument in listing.instruments:
             for name in (pair_key(instrument), old_name(instrument, ""), instrument.base + instrument.quote):
                 self._pairs[name] = self._pairs[old_name(instrument, "/")] = instrument.symbol
         self._routes: dict[str, Callable[[Call], object]] = {

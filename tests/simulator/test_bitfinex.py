@@ -133,7 +133,7 @@ async def test_no_flag_no_checksum_and_a_still_book_has_none_either() -> None:
 
 def test_checksum_of_the_sheet() -> None:
     """Section 7: the mini vector, asks with their minus sign, the shorter side ends first."""
-    listed = next(Bitfinex.listing.instruments())
+    listed = Bitfinex.listing.instruments[0]
     instrument = Instrument("BTC", "USD", 73648, 1, 8, number(1), number(8))
     levels = {73648: 435480200, -73649: 42028976, 73647: 288831, -73650: 25000000}
     assert checksum(instrument, Levels(levels), 25) == 1427301231
@@ -150,7 +150,7 @@ def test_numbers_are_written_as_javascript_writes_them(decimals: int, value: int
 
 
 def test_the_view_of_one_level_is_checked_over_that_level() -> None:
-    market = Market(next(Bitfinex.listing.instruments()), "1", BEGIN)
+    market = Market(Bitfinex.listing.instruments[0], "1", BEGIN)
     feed = Books(1, OB_CHECKSUM, ("book", "tBTCUSD", "P0", "F0", "1"), market)
     reader = Book(1)
     reader.apply(read(feed.first(market.book)))

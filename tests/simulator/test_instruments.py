@@ -82,7 +82,7 @@ def test_signed() -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_lists_are_generous(dialect: type[Venue]) -> None:
-    instruments = {instrument.symbol: instrument for instrument in dialect.listing.instruments()}
+    instruments = {instrument.symbol: instrument for instrument in dialect.listing.instruments}
     quote = dialect.listing.quotes[0]
     for base in FTSO.split():
         assert f"{base}/{quote}" in instruments or base == quote
@@ -96,7 +96,7 @@ def test_lists_are_generous(dialect: type[Venue]) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_prices_are_sensible_and_have_room_for_a_book(dialect: type[Venue]) -> None:
-    instruments = {instrument.symbol: instrument for instrument in dialect.listing.instruments()}
+    instruments = {instrument.symbol: instrument for instrument in dialect.listing.instruments}
     for symbol, low, high in (("BTC/USDT", 64000, 66000), ("ETH/USDT", 3100, 3300), ("DOGE/USDT", 0.11, 0.13)):
         instrument = instruments[symbol]
         assert low < float(instrument.price_text(instrument.price)) < high
@@ -127,5 +127,5 @@ def test_prices_are_sensible_and_have_room_for_a_book(dialect: type[Venue]) -> N
     ],
 )
 def test_grids_are_the_venues_own(dialect: type[Venue], symbol: str, tick: str, lot: str) -> None:
-    instrument = next(instrument for instrument in dialect.listing.instruments() if instrument.symbol == symbol)
+    instrument = next(instrument for instrument in dialect.listing.instruments if instrument.symbol == symbol)
     assert (instrument.tick, instrument.lot) == (tick, lot)

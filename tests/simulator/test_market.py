@@ -9,7 +9,7 @@ from simulator.instruments import QUIET_PAIR, Instrument
 from simulator.market import MINUTE, WARM_UP, Book, Market
 
 BEGIN = 1_700_000_000_000_000
-INSTRUMENTS = {instrument.symbol: instrument for instrument in Binance.listing.instruments()}
+INSTRUMENTS = {instrument.symbol: instrument for instrument in Binance.listing.instruments}
 symbols = st.sampled_from(["BTC/USDT", "DOGE/USDT", "SHIB/USDT", "PEPE/USDT", "ETH/BTC"])
 seeds = st.text(max_size=8)
 
