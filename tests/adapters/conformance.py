@@ -7,6 +7,7 @@ A new venue brings a Dialect (dialects/) and nothing else.
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from random import Random
 from typing import Any, Literal
 
@@ -292,13 +293,13 @@ WRONG += ["", "x", "0", "-1", "1e5", "1,5", "٣", "null", "9" * 40, "BTC/USDT"]
 """What takes the place of each value of a frame in turn."""
 
 
-def wrong_values(message: Any) -> Iterator[Any]:
-    """The message with each value, at any depth, replaced by each wrong one, and each key or item left out."""
+def wrong_values(message: Any) -> Iterator[Callable[[], Any]]:
+    """How to make the message with each value, at any depth, replaced by each wrong one, and each key or item left out."""
     for path in _paths(message):
         for value in WRONG:
-            yield _replaced(message, path, value)
+            yield partial(_replaced, message, path, value)
         if path:
-            yield _without(message, path)
+            yield partial(_without, message, path)
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -354,7 +355,7 @@ class WrongValues:
         position = self._counts.get(kind, 0)
         self._counts[kind] = position + 1
         wrong = [*wrong_values(message)]
-        return self._dialect.coded(written(wrong[position * 7919 % len(wrong)]))
+        return self._dialect.coded(written(wrong[position * 7919 % len(wrong)]()))
 
 
 def shape_of(value: Any) -> str:

@@ -73,7 +73,7 @@ def test_an_answer_with_values_of_any_wrong_kind_is_read_or_refused(dialect: typ
     for speaker, key, body in answers(dialect):
         for wrong in wrong_values(orjson.loads(body)):
             try:
-                orjson.dumps(read_answer(speaker, key, written(wrong)))
+                orjson.dumps(read_answer(speaker, key, written(wrong())))
             except ALLOWED:
                 refused += 1
     assert refused > 100
@@ -112,7 +112,7 @@ def test_a_book_comes_back_whatever_rest_answered_before(dialect: type[Dialect])
     world.run(10)
     for wrong in wrong_values(orjson.loads(bodies[0])):
         for native in world.dialect.markets:
-            world.take(world.adapter.fetched(("book", native), Answer(200, written(wrong), world.micros), world.now))
+            world.take(world.adapter.fetched(("book", native), Answer(200, written(wrong()), world.micros), world.now))
         world.run(1)
     world.lose()
     world.recover(PATIENCE)
