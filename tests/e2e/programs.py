@@ -157,5 +157,5 @@ def is_alive(pid: int) -> bool:
     """Whether a process runs (one that has ended and waits to be reaped does not)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the other: it went between opening and reading
         return False

@@ -15,6 +15,7 @@ from master.history import reader as reader_module
 from master.history.questions import Question, QuestionError
 from master.history.reader import MOST_WAITING, BusyError, Reader, ReaderError, SlowError
 from master.lake import seal
+from tests.e2e.programs import is_alive
 from tests.master.making import batch, trade, write_segment
 from tests.waiting import until, until_now
 
@@ -38,14 +39,6 @@ async def ids(reader: Reader) -> list[str]:
 def pid_of(reader: Reader) -> int:
     assert reader.pid is not None
     return reader.pid
-
-
-def is_alive(pid: int) -> bool:
-    """A process whose end nobody has taken note of yet is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 async def test_it_answers_and_sees_what_comes_and_what_is_wrong(reader: Reader, tmp_path: Path) -> None:
