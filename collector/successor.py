@@ -1,7 +1,8 @@
 """A worker process takes over from another while both run, so that new code and new settings cost no gap.
 
-The successor connects beside the one that goes, and holds what it hears. The one that goes notes the trades that it tells from
-then on; when its venues are closed, the successor puts out what it holds but these, shows its books, and goes on.
+The one that goes notes the trades that it tells. Once it has said that it does, the successor connects beside it, and holds
+what it hears. When the venues of the one that goes are closed, the successor puts out what it holds but these, shows its books,
+and goes on.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from msgspec import Struct
 
 from adapters import registry
 from adapters.events import Event, Gap, Status, Trade
+from collector.exchange import Exchange
 from collector.exchanges import Exchanges
 from collector.plan import WorkerPlan
 from collector.sink import Put, Republish, Sink
@@ -159,7 +161,7 @@ class Post:
                 sieve(event)
             exchange.put_to(sieve)
             exchange.introduce()
-            asyncio.get_running_loop().call_later(FILTERED_FOR, exchange.put_to, put)
+            asyncio.get_running_loop().call_later(FILTERED_FOR, _let_through, exchange, sieve, put)
         self._holding = None
 
     def look(self) -> None:
@@ -172,9 +174,20 @@ class Post:
             self._stop.set()
 
     @property
+    def is_noting(self) -> bool:
+        """Whether what is told from now on will be known to a successor."""
+        return bool(self._notes)
+
+    @property
     def holds_too_much(self) -> bool:
         return self._holding is not None and self._holding.is_full
 
     @property
     def told(self) -> list[Told] | None:
         return None if self._finish_at is None else [each for notes in self._notes for each in notes.told]
+
+
+def _let_through(exchange: Exchange, sieve: Sieve, put: Put) -> None:
+    """Without the sieve, unless there are notes around it by now: then this process is to go itself."""
+    if exchange.put is sieve:
+        exchange.put_to(put)

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from random import Random
 from time import monotonic, time_ns
 from typing import Any
@@ -297,10 +297,13 @@ class Supervisor:
 
     async def _succeed(self, old: Worker) -> bool:
         """A new process beside an old one, until it hears everything: then the old one ends, and it goes on."""
+        old.tell(Prepare())
+        if not await self._comes_true(lambda: old.state is not None and old.state.is_noting, old):
+            log.error("the worker that is to go does not answer; what runs goes on", worker=old.name)
+            return False
         name = old.name.removesuffix(SECOND) if old.name.endswith(SECOND) else old.name + SECOND
         new = self._begin(replace(old.plan, name=name), is_successor=True)
-        old.tell(Prepare())
-        if not await self._hears_everything(new, old):
+        if not await self._comes_true(lambda: old.is_settled and new.is_settled, old):
             log.error("the successor does not hear everything in time; what runs goes on", worker=old.name)
             new.stop()
             return False
@@ -315,13 +318,13 @@ class Supervisor:
         log.info("worker replaced", worker=old.name, by=new.name)
         return True
 
-    async def _hears_everything(self, new: Worker, old: Worker) -> bool:
-        """Whether it comes to that, while the old one hears everything too and its process lives."""
+    async def _comes_true(self, is_so: Callable[[], bool], old: Worker) -> bool:
+        """Whether it does in time, while the process of the old one lives."""
         process, deadline = old.pid, monotonic() + SETTLED_WITHIN
         while monotonic() < deadline and not self._stop.is_set():
             if old.is_leaving or old.pid is None or old.pid != process:
                 return False
-            if old.is_settled and new.is_settled:
+            if is_so():
                 return True
             await asyncio.sleep(LOOK_EVERY)
         return False

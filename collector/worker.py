@@ -63,7 +63,7 @@ class Assignment(Struct, frozen=True):
 
 class WorkerState(Struct):
     """What a worker tells its supervisor twice a second. Counts are since its start. `ended`: exchanges of an earlier plan;
-    `told`: by one that went, what it told beside its successor."""
+    `is_noting`: what is told from now on, for a successor; `told`: by one that went, what that was."""
 
     name: str
     pid: int
@@ -76,6 +76,7 @@ class WorkerState(Struct):
     spool_trouble: str | None = None
     ended: list[ExchangeState] = []
     is_settled: bool = False
+    is_noting: bool = False
     told: list[Told] | None = None
     room: int = IN_MEMORY
     """Bytes that may wait: of the spool, or of memory where there is none or its disk refuses."""
@@ -157,7 +158,7 @@ async def _collect(
             if post.holds_too_much:
                 log.critical("too much is held; this successor ends")
                 raise SystemExit(FAILED)
-            _report(writer, _state(assignment, exchanges, pool))
+            _report(writer, replace(_state(assignment, exchanges, pool), is_noting=post.is_noting))
             await asyncio.wait([stopping, sending], timeout=REPORT_EVERY, return_when=asyncio.FIRST_COMPLETED)
         last = _state(assignment, exchanges, pool)
     stopping.cancel()
