@@ -18,7 +18,8 @@ import orjson
 from msgspec.structs import replace
 
 from adapters.backfill import LastTrade, Resume
-from adapters.book import BookOptions, BookState, BookSync
+from adapters.book import BookOptions
+from adapters.book_sync import BookState, BookSync
 from adapters.effects import Answer, Connect, Effect, Fetch, Priority, Reconnect, Send
 from adapters.errors import AdapterError, FetchError, FrameError, NumberError
 from adapters.events import CHANNELS, Channel, Gap, Trade

@@ -6,7 +6,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from adapters.backfill import Backfill, LastTrade
-from adapters.book import ANSWER_WITHIN, REST_LAG, BookOptions, BookState, BookSync, Change, OrderBook, Snapshot
+from adapters.book import BookOptions, Change, OrderBook, Snapshot
+from adapters.book_sync import ANSWER_WITHIN, REST_LAG, BookState, BookSync
 from adapters.effects import Effect, Fetch
 from adapters.errors import AdapterError, BookError, FrameError, NumberError, VenueError
 from adapters.events import Book, BookDelta, Channel, Event, Gap, Levels, Side, Status, Ticker, Trade

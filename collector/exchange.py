@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from adapters import registry
 from adapters.backfill import LastTrade, Resume
-from adapters.book import BookState, BookSync
+from adapters.book_sync import BookState, BookSync
 from adapters.errors import AdapterError, FetchError
 from adapters.events import CHANNELS, Gap
 from adapters.subscriptions import State, Subscription

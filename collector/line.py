@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from adapters.book import BookState
+from adapters.book_sync import BookState
 from adapters.events import Event
 from adapters.subscriptions import State, Subscription
 from collector.feed import Feed

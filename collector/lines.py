@@ -13,7 +13,7 @@ from time import monotonic, time_ns
 from msgspec.structs import replace
 
 from adapters.backfill import LastTrade
-from adapters.book import BookSync
+from adapters.book_sync import BookSync
 from adapters.events import Book, BookDelta, Event, Gap, Status, Trade
 from adapters.subscriptions import Subscription
 from collector.feed import Feed

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 import orjson
 
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookOptions, BookSync
+from adapters.book import BookOptions
+from adapters.book_sync import BookSync
 from adapters.decode import RawHandler, Symbols
 from adapters.effects import Answer, Send
 from adapters.errors import FetchError

@@ -9,7 +9,8 @@ import msgspec
 import orjson
 
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookOptions, BookRule, BookState, Change, Level, Snapshot
+from adapters.book import BookOptions, BookRule, Change, Level, Snapshot
+from adapters.book_sync import BookState
 from adapters.effects import Answer, Fetch, Request, Send
 from adapters.errors import AdapterError, FetchError, FrameError
 from adapters.events import Channel

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.book import BookOptions, BookRule, BookState
+from adapters.book import BookOptions, BookRule
+from adapters.book_sync import BookState
 from adapters.effects import Answer, Connect, Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError, NumberError, SymbolError, VenueError
 from adapters.events import Book, Gap, Status, Trade

@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from adapters.bitfinex import Bitfinex
-from adapters.book import BookOptions, BookState
+from adapters.book import BookOptions
+from adapters.book_sync import BookState
 from adapters.decode import Line, decode_raw
 from adapters.effects import Reconnect, Send
 from adapters.errors import FetchError, FrameError, SymbolError, VenueError

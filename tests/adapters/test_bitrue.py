@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from adapters.bitrue import Bitrue
-from adapters.book import BookState
+from adapters.book_sync import BookState
 from adapters.effects import Connect, Reconnect, Send
 from adapters.errors import FetchError, FrameError, SymbolError, VenueError
 from adapters.events import Book, BookDelta, Gap, Status, Ticker, Trade

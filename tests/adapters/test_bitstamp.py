@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from adapters.bitstamp import Bitstamp
-from adapters.book import BookOptions, BookState
+from adapters.book import BookOptions
+from adapters.book_sync import BookState
 from adapters.effects import Fetch, Reconnect, Send
 from adapters.errors import FetchError, FrameError, SymbolError, VenueError
 from adapters.events import Book, BookDelta, Gap, Status, Ticker, Trade

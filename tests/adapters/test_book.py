@@ -9,16 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from adapters.book import (
-    MOST_WAITING,
-    BookRule,
-    BookSide,
-    Change,
-    Level,
-    OrderBook,
-    Snapshot,
-    pairs,
-)
+from adapters.book import MOST_WAITING, BookRule, BookSide, Change, Level, OrderBook, Snapshot, pairs
 from adapters.errors import BookError, FrameError, NumberError
 
 # One side against a dict of Decimals -------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from adapters.book import BookOptions, BookState
+from adapters.book import BookOptions
+from adapters.book_sync import BookState
 from adapters.bybit import Bybit
 from adapters.effects import Connect, Reconnect
 from adapters.errors import FetchError, FrameError, SymbolError, VenueError

@@ -15,7 +15,7 @@ import pytest
 
 from adapters import registry
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookState
+from adapters.book_sync import BookState
 from adapters.decode import Decoded, Line, Replay, decode_raw, identify, read
 from adapters.events import Event, Gap
 from adapters.kraken import Kraken

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.book import BookState
+from adapters.book_sync import BookState
 from adapters.coinbase import Coinbase
 from adapters.effects import Connect, Reconnect
 from adapters.errors import FetchError, FrameError, SymbolError, VenueError

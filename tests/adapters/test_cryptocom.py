@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from adapters.book import BookOptions, BookState
+from adapters.book import BookOptions
+from adapters.book_sync import BookState
 from adapters.cryptocom import Cryptocom
 from adapters.effects import Connect, Reconnect, Send
 from adapters.errors import FetchError, FrameError, SymbolError, VenueError

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.backfill import Resume
-from adapters.book import BookState
+from adapters.book_sync import BookState
 from adapters.effects import Fetch
 from adapters.errors import NumberError
 from adapters.events import Gap, Status, Ticker, Trade

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.book import REFRESHED_EVERY, BookRule, BookState
+from adapters.book import BookRule
+from adapters.book_sync import REFRESHED_EVERY, BookState
 from adapters.effects import Fetch
 from adapters.events import Book, BookDelta, Gap, Status
 from adapters.live import FROZEN_AFTER, Output

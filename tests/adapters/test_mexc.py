@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from adapters import mexc_pb2
-from adapters.book import BookOptions, BookState
+from adapters.book import BookOptions
+from adapters.book_sync import BookState
 from adapters.effects import Fetch, Reconnect
 from adapters.errors import FetchError, FrameError, NumberError, SymbolError, VenueError
 from adapters.events import Book, BookDelta, Gap, Status, Ticker, Trade

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.adapter import SLOWEST_ASK
-from adapters.book import BookState
+from adapters.book_sync import BookState
 from adapters.effects import Fetch
 from adapters.events import Book, Gap, Status, Trade
 from adapters.subscriptions import QUIET_AFTER, State, Subscription, Subscriptions

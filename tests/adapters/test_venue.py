@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.book import BookOptions, BookState
+from adapters.book import BookOptions
+from adapters.book_sync import BookState
 from adapters.decode import Line, decode_raw
 from adapters.effects import Reconnect, Send
 from adapters.errors import AdapterError, FrameError

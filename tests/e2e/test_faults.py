@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 import simulator
-from adapters import adapter, book, registry
+from adapters import adapter, book_sync, registry
 from adapters.events import Book, Gap, Trade
 from adapters.venue import Keepalive
 from collector import exchange as collected
@@ -47,7 +47,7 @@ def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "Backoff", partial(Backoff, base=0.05))
     monkeypatch.setattr(collected, "Breaker", partial(Breaker, probe_every=0.2))
     monkeypatch.setattr(adapter, "LOOK_EVERY", 0.1)
-    monkeypatch.setattr(book, "STABLE_AFTER", 0.1)
+    monkeypatch.setattr(book_sync, "STABLE_AFTER", 0.1)
 
 
 def numbers_trades(exchange: Exchange) -> bool:
@@ -171,7 +171,7 @@ async def test_a_missing_book_message_is_a_gap_of_that_book_alone(name: str) -> 
 async def test_changes_that_nobody_can_miss_are_mended_when_the_book_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     cls, first = registry.adapter("bitstamp"), PAIRS["bitstamp"][0]
     monkeypatch.setattr(cls, "venue", replace(cls.venue, book=replace(cls.venue.book, renewed=0.5)))
-    monkeypatch.setattr(book, "REST_LAG", 0.2)
+    monkeypatch.setattr(book_sync, "REST_LAG", 0.2)
     async with simulator.serve(["bitstamp"], rate=RATE) as sim, collecting(sim, "bitstamp") as (exchange, memory):
         await until(lambda: is_synced(exchange), "all books synced")
         sim.arm(f"bitstamp:gap={first}@0.01")
