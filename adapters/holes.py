@@ -1,5 +1,6 @@
 """Holes among the trades of one market: what is missing, how far the search for it has come, and what it brought."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -37,7 +38,7 @@ class Part(NamedTuple):
     until: int | None
 
 
-class Hole:
+class Hole(ABC):
     """`first`..`last` (where the venue numbers trades) and `since`..`until` (the venue's time, microseconds; both included) are
     what is to be asked for next; `edge` is the id at which the last page ended, None where a search begins."""
 
@@ -69,21 +70,21 @@ class Hole:
         """What an earlier search brought and nobody was told yet, as far as the next one will not bring it again."""
         return held
 
+    @abstractmethod
     def take(self, rows: list[Row], history: History) -> list[Row]:
         """Those of a page, oldest first, that were missing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def goes_on(self, rows: list[Row], history: History) -> bool:
         """Move on behind a page; whether there is more to ask for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_done(self, history: History) -> bool:
         """Whether a search that ended need not be repeated."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parts(self, history: History, received: int) -> list[Part]:
         """What was filled; `received` is the time of the last answer."""
-        raise NotImplementedError
 
 
 class NumberedHole(Hole):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 
 from simulator.feeds import NOTHING, Feed, Payloads, Window, interleaved
@@ -121,7 +122,7 @@ class Wire:
         return f"[{channel},{payload}{tail}]"
 
 
-class BitfinexFeed(Feed):
+class BitfinexFeed(Feed, ABC):
     """A channel of one pair. Payloads are what stands between channel and sequence."""
 
     def __init__(self, key: Key, market: Market, period: float = 0.0) -> None:
@@ -130,9 +131,9 @@ class BitfinexFeed(Feed):
         self.key = key
         self.time = 0
 
+    @abstractmethod
     def first(self, book: Book) -> str:
         """What a new subscriber gets first."""
-        raise NotImplementedError
 
     def wrap(self, payload: str | bytes, envelope: Hashable) -> str:
         assert isinstance(envelope, Wire)

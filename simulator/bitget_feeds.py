@@ -3,6 +3,7 @@ pair."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -119,7 +120,7 @@ CLASSIC = Version(
 UNIFIED = Version("spot", FUTURES, "topic", "symbol", "a", "b", unified_trade, unified_ticker)
 
 
-class BitgetFeed(Feed):
+class BitgetFeed(Feed, ABC):
     """A channel of one symbol."""
 
     def __init__(self, version: Version, channel: str, market: Market, period: float = 0.0) -> None:
@@ -130,9 +131,9 @@ class BitgetFeed(Feed):
             f'{{"instType":"{version.spot}","{version.channel}":"{channel}","{version.symbol}":"{native(market.instrument)}"}}'
         )
 
+    @abstractmethod
     def first(self, sequence: int, book: Book, time: int) -> Payloads:
         """What a new subscriber gets at once."""
-        raise NotImplementedError
 
     def frame(self, action: str, data: str, time: int) -> str:
         return f'{{"action":"{action}","arg":{self._arg},"data":[{data}],"ts":{time // 1000}}}'

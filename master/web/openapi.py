@@ -87,4 +87,4 @@ def _problem(status: int, by_type: dict[Any, Any]) -> dict[str, Any]:
 def _hook(kind: type) -> dict[str, Any]:
     if kind is Time:
         return _MOMENT
-    raise NotImplementedError
+    raise NotImplementedError  # what msgspec asks of a hook for a type that it does not know
