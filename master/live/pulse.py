@@ -11,8 +11,8 @@ from typing import Any
 from msgspec import Struct
 
 from adapters.events import Event
-from master.ingest import Tally
 from master.live.market import Market
+from master.tally import Tally
 
 STEP = 1.0
 """Seconds between samples."""

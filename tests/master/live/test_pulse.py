@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from adapters.events import Book, Event, Gap
-from master.ingest import Ingest, Tally
+from master.ingest import Ingest
 from master.journal import Journal, recover
 from master.live.market import Market
 from master.live.pulse import LAGS, QUIET_AFTER, SAMPLES, SILENT_AFTER, Pulse
 from master.protocol import Receiver
+from master.tally import Tally
 from tests.master.making import NOON, trade
 from tests.master.running import door
 from tests.waiting import until

@@ -11,9 +11,10 @@ from msgspec import Struct, field
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.events import Event, Gap, Ticker
-from master.ingest import Ingest, Tally
+from master.ingest import Ingest
 from master.journal import Journal, recover
 from master.protocol import Receiver
+from master.tally import Tally
 from master.web.metrics import Usage, Vitals
 from tests.master.making import STREAM, batch, trade
 from tests.master.running import collector, door, running
