@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 MIN_FREE = 2 << 30
 """Bytes of the disk that are left to others, whatever retention allows."""
-ROW_GROUP = 16_384
-"""Rows that a reader of one market must read, at the least; files are sorted by symbol, then exchange."""
 
 
 class LakeError(Exception):
@@ -55,7 +53,7 @@ def seal(segment: Path, lake: Path) -> dict[str, int]:
             target = lake / table.name / f"date={day}" / f"{segment.stem}.parquet"
             target.parent.mkdir(parents=True, exist_ok=True)
             aside = target.with_suffix(".writing")
-            pq.write_table(part, aside, compression="zstd", row_group_size=ROW_GROUP)
+            table.write(part, aside)
             sync_path(aside)
             ready.append((aside, target))
     for aside, target in ready:

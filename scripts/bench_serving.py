@@ -296,13 +296,11 @@ ORDER BY symbol, exchange, position
 def prepare(data: Path, trades: int) -> None:
     """The day up to now in the lake, and behind it a journal's first segment."""
     import duckdb  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
 
-    from master.lake import ROW_GROUP  # noqa: PLC0415
     from master.segments import SegmentWriter, path_of, position  # noqa: PLC0415
     from master.tables import TABLES  # noqa: PLC0415
 
-    day, schema = 86_400_000_000, TABLES[0].schema
+    day, table = 86_400_000_000, TABLES[0]
     start, length = time_ns() // 1000 - day, day // SEGMENTS
     connection = duckdb.connect()
     names = ", ".join(f"'{each}'" for each in EXCHANGES)
@@ -310,11 +308,11 @@ def prepare(data: Path, trades: int) -> None:
         begin = start + number * length
         told = {"start": begin, "length": length, "count": trades // SEGMENTS, "position": position(number + 1, 1)}
         sizes = {"exchanges": names, "n_exchanges": len(EXCHANGES), "n_symbols": len(SYMBOLS)}
-        rows = connection.execute(_DAY.format(**told, **sizes)).to_arrow_table().select(schema.names).cast(schema)
+        rows = connection.execute(_DAY.format(**told, **sizes)).to_arrow_table().select(table.schema.names).cast(table.schema)
         date = (duckdb.execute("SELECT strftime(make_timestamp(?), '%Y-%m-%d')", [begin]).fetchone() or ("",))[0]
         target = data / "lake" / "trades" / f"date={date}" / f"{number + 1:012d}.parquet"
         target.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows, target, compression="zstd", row_group_size=ROW_GROUP)
+        table.write(rows, target)
     (data / "journal").mkdir()
     SegmentWriter(path_of(data / "journal", SEGMENTS + 1), SEGMENTS + 1, {}).close()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from time import time_ns
 from typing import Any, cast
@@ -30,7 +31,10 @@ from master.tables import TABLES, Table
 MEMORY = "1GB"
 """Of the engine, above which a question fails: the machine is that of the ingest too."""
 FIRST_LOOK = 8
-"""Parts among which the rows of a page are sought first; four times as many each time that they are not enough."""
+"""Parts among which the rows of a page are sought first, at least; four times as many each time that they are not enough."""
+ONE_IN = 15
+"""Rows among which one is taken to be of the exchange that is asked for, or of the symbol; where that is too few, there is a
+second look, which costs as much as the first."""
 
 _TABLE = {table.name: table for table in TABLES}
 
@@ -128,7 +132,8 @@ class Answers:
         parts = [part for part in self._view.parts(table) if getattr(part, key)[0] <= last and getattr(part, key)[1] >= first]
         parts.sort(key=lambda part: getattr(part, key)[page.is_back], reverse=page.is_back)
         edges = [getattr(part, key)[page.is_back] for part in parts]
-        count = max(FIRST_LOOK, sum(abs(edge - edges[0]) < page.least_span for edge in edges))
+        too_few = sum(rows < page.least_rows for rows in accumulate(part.rows for part in parts))
+        count = max(FIRST_LOOK, too_few + 1, sum(abs(edge - edges[0]) < page.least_span for edge in edges))
         while True:
             found = self._ask(sql(self._rows(page, table, parts[:count])), page)
             if count >= len(parts) or page.is_certain(found, edges[count]):
@@ -224,6 +229,12 @@ class _Page:
         if key == "position":
             return (self._question.after or 0) + 1, self._until
         return self._times
+
+    @property
+    def least_rows(self) -> int:
+        """So many rows are to be looked at for a page of rows as they came."""
+        asked = self._question
+        return 0 if asked.table == "candles" else asked.limit * ONE_IN ** sum(map(bool, (asked.exchange, asked.symbol)))
 
     @property
     def least_span(self) -> int:
