@@ -125,6 +125,7 @@ class Ingest:
         self._own_events: list[Event] = []
         self._own_held: dict[int, list[Event]] = {}
         self._is_ending = False
+        self._turnstile = asyncio.Lock()
         self._taken: deque[list[Event]] = deque()
         self.audience: list[Audience] = []
         self.batch_audience: list[BatchAudience] = []
@@ -229,6 +230,8 @@ class Ingest:
                 if session.is_over:
                     return
                 if isinstance(frame, bytes):
+                    async with self._turnstile:  # what has gathered in the sockets comes one frame a turn of the loop
+                        await asyncio.sleep(0)
                     await self._take(session, frame)
                 else:
                     await self._hello(session, decode_control(frame))

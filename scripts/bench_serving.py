@@ -233,10 +233,10 @@ def price(of: Master, feeder: Feeder, seconds: float) -> Iterator[Cost]:
 
 
 def streams(of: Master, feeder: Feeder, seconds: float) -> Iterator[Cost]:
-    """All trades of one exchange, a tenth of what comes, to each."""
+    """All trades of one exchange, a ninth of what comes, to each."""
     with meanwhile(of, feeder) as before:
         sleep(seconds / 2)
-    topic = f"trades:{EXCHANGES[3]}:*"
+    topic = f"trades:{EXCHANGES[1]}:*"
     command = [sys.executable, __file__, "--consume", of.url, "--topic", topic, "--seconds", str(seconds)]
     with running(command) as process:
         assert process.stdout is not None

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from master import ingest
+from master.journal import Journal
 from master.protocol import (
     HEADER_SIZE,
     Ack,
@@ -108,6 +109,27 @@ class TestStream:
             assert await old.hear(Ack) == Ack({STREAM.hex(): 0})
             disk.may_sync.set()
             await new.acked(STREAM, 1)
+
+    async def test_whoever_asks_has_a_turn_between_the_batches_of_all_sockets(
+        self, master: Address, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The master runs in this loop: its sockets are full when it comes to read them."""
+        turn, taken_at, append = 0, [], Journal.append
+
+        def appended(journal: Journal, batch: Batch) -> None:
+            taken_at.append(turn)
+            append(journal, batch)
+
+        monkeypatch.setattr(Journal, "append", appended)
+        mine = streams(3)
+        async with collector(master, mine[0]) as one, collector(master, mine[1]) as two, collector(master, mine[2]) as three:
+            for stream, each in zip(mine, (one, two, three), strict=True):
+                await each.send(*(batch(seq, stream=stream) for seq in range(1, 11)))
+            async with asyncio.timeout(10):
+                while len(taken_at) < 30:
+                    turn += 1
+                    await asyncio.sleep(0)
+        assert len({*taken_at}) == 30
 
     async def test_hello_may_be_said_again(self, master: Address) -> None:
         async with collector(master, STREAM) as one:
