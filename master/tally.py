@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import msgspec
-from msgspec import Struct
 
 from adapters.backfill import LastTrade
 from adapters.events import Event, Gap, Trade
@@ -14,14 +14,15 @@ from master.segments import Scan
 _events = msgspec.json.Decoder(list[Event])
 
 
-class Tally(Struct):
+@dataclass(slots=True)
+class Tally:
     """What was stored of one exchange: rows by type and gaps by reason since the start; and of all time, when the newest event
-    was received (microseconds UTC) and the newest live trade of each symbol."""
+    was received (microseconds UTC) and the newest live trade of each symbol. No Struct: to set a field of those costs more."""
 
-    rows: Counter[str] = msgspec.field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
     last_received: int = 0
-    trades: dict[str, Trade | LastTrade] = {}
-    gaps: Counter[str] = msgspec.field(default_factory=Counter)
+    trades: dict[str, Trade | LastTrade] = field(default_factory=dict)
+    gaps: Counter[str] = field(default_factory=Counter)
 
     @property
     def known(self) -> Known:
@@ -30,20 +31,27 @@ class Tally(Struct):
 
 
 def count(tallies: dict[str, Tally], events: Iterable[Event]) -> None:
-    """Add events to the tallies of their exchanges; one is looked up once for all that stand beside each other."""
-    tally, name = Tally(), None
+    """Add events to the tallies of their exchanges. Whose they are is looked up once for all that stand beside each other, and
+    their trades are added up first: nearly all are trades, and of one exchange."""
+    tally, name, trades = Tally(), None, 0
     for event in events:
         if event.exchange != name:
-            name = event.exchange
+            if trades:
+                tally.rows["Trade"] += trades
+            name, trades = event.exchange, 0
             tally = tallies.get(name) or tallies.setdefault(name, Tally())
-        kind = type(event)
-        tally.rows[kind.__name__] += 1
         tally.last_received = event.received
+        kind = type(event)
         if kind is Trade:
+            trades += 1
             if event.source == "live":  # type: ignore[union-attr]
                 tally.trades[event.symbol] = event  # type: ignore[index, assignment]
-        elif kind is Gap:
-            tally.gaps[event.reason] += 1  # type: ignore[union-attr]
+        else:
+            tally.rows[kind.__name__] += 1
+            if kind is Gap:
+                tally.gaps[event.reason] += 1  # type: ignore[union-attr]
+    if trades:
+        tally.rows["Trade"] += trades
 
 
 def tallies(newest: Scan | None) -> dict[str, Tally]:
