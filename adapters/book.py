@@ -6,7 +6,7 @@ somebody reads it: where views are shown once a second and changes come ten time
 between two views.
 """
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -84,17 +84,21 @@ class BookOptions:
 class BookSide:
     """Price levels of one side, keyed by price as float (negated for bids, so that smaller is better on both sides).
 
-    `top` holds the best prices in order, always at least as many as a view needs; the rest is only in the dict, so that a
-    change far from the market costs one dict operation and a change near it one insertion into a short list. `token` is for a
-    checksum to keep what it takes of this side until the next change: most changes are of one side. Rows that wait are in
-    neither until `settle`.
+    `top` holds the best prices in order and `best` their rows, always at least as many as a view needs; the rest is only in the
+    dict, so that a change far from the market costs one dict operation and a change near it one insertion into short lists.
+    `token` is for a checksum to keep what it takes of this side until the next change: most changes are of one side. Rows that
+    wait are in none of these until `settle`.
     """
 
-    __slots__ = ("_allowed", "_keep", "_open", "_reach", "_separator", "_sign", "_waiting", "edge", "levels", "token", "top")
+    __slots__ = (
+        *("_allowed", "_keep", "_open", "_reach", "_separator", "_sign", "_waiting"),
+        *("best", "edge", "levels", "token", "top"),
+    )
 
     def __init__(self, *, descending: bool, keep: int) -> None:
         self.levels: dict[float, Row] = {}
         self.top: list[float] = []
+        self.best: list[Row] = []
         self.edge = _FAR
         self.token: str | None = None
         self._waiting: list[Row] = []
@@ -146,43 +150,49 @@ class BookSide:
         priced: Iterable[tuple[float, Row]] = zip(self._prices(rows), rows, strict=True)
         if len(rows) >= _MANY:
             priced = dict(priced).items()
-        levels, top, reach = self.levels, self.top, self._reach
+        levels, top, best, reach = self.levels, self.top, self.best, self._reach
         self.token = None
         for price, row in priced:
             if row.amount in ZEROS:
                 if levels.pop(price, None) is not None and price <= reach:
-                    del top[bisect_right(top, price) - 1]
-            elif price > reach:
-                levels[price] = row
-            else:
-                before = len(levels)
-                levels[price] = row
-                if len(levels) != before:  # a new price, told without looking it up twice
-                    insort(top, price)
+                    place = bisect_left(top, price)
+                    del top[place], best[place]
+                continue
+            if price <= reach:
+                place = bisect_left(top, price)
+                if price in levels:
+                    best[place] = row
+                else:
+                    top.insert(place, price)
+                    best.insert(place, row)
+            levels[price] = row
         if len(top) < self._keep:
             if len(top) < len(levels):
                 self._refill()
         elif len(top) > 4 * self._keep:
-            del top[2 * self._keep :]
+            del top[2 * self._keep :], best[2 * self._keep :]
             self._reach = top[-1]
 
     def _refill(self) -> None:
-        self.top = nsmallest(2 * self._keep, self.levels)
-        self._reach = self.top[-1] if len(self.top) < len(self.levels) else _FAR
+        self._line_up(nsmallest(2 * self._keep, self.levels))
+
+    def _line_up(self, top: list[float]) -> None:
+        """The best of all prices, in order, and perhaps all of them."""
+        self.top, self.best = top, [self.levels[price] for price in top]
+        self._reach = top[-1] if len(top) < len(self.levels) else _FAR
 
     def truncate(self, depth: int) -> list[Row]:
         """Drop what lies beyond `depth` levels, and return it. `depth` is at most what `top` keeps."""
         self.token = None
         if len(self.top) < len(self.levels):  # so many levels came at once that `top` no longer holds them all
-            self.top, self._reach = sorted(self.levels), _FAR
+            self._line_up(sorted(self.levels))
         beyond = self.top[depth:]
-        del self.top[depth:]
+        del self.top[depth:], self.best[depth:]
         return [self.levels.pop(price) for price in beyond]
 
     def best_rows(self, depth: int) -> list[Row]:
         """The best `depth` rows, never beyond the edge of what a limited snapshot let us know."""
-        count = min(depth, bisect_right(self.top, self.edge))
-        return [self.levels[price] for price in self.top[:count]]
+        return self.best[: min(depth, bisect_right(self.top, self.edge))]
 
     def within(self, rows: Rows) -> Rows:
         """The rows that are not beyond that edge."""

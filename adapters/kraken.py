@@ -30,8 +30,8 @@ def checksum(book: OrderBook) -> int:
 
 def _digits(side: BookSide) -> str:
     if side.token is None:
-        levels: dict[float, Any] = side.levels
-        side.token = "".join([levels[price].digits for price in side.top[:10]])
+        best: list[Any] = side.best
+        side.token = "".join([level.digits for level in best[:10]])
     return side.token
 
 

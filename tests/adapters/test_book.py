@@ -91,6 +91,7 @@ class SideMachine(RuleBasedStateMachine):
     @invariant()
     def the_top_is_the_best_prices_in_order_and_long_enough(self) -> None:
         assert self.side.top == sorted(self.side.levels)[: len(self.side.top)]
+        assert self.side.best == [self.side.levels[price] for price in self.side.top]
         assert len(self.side.top) >= min(self.keep, len(self.side.levels))
 
     @invariant()
