@@ -1,5 +1,6 @@
 """How much recorded sessions bring, and what it takes to keep it: events a second; bytes on the wire, in journal and lake."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,8 +8,11 @@ from tempfile import TemporaryDirectory
 from time import process_time
 
 import msgspec
-from bench_recorded import recordings
 from msgspec import Struct
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench_recorded import recordings
 
 from adapters import registry
 from adapters.decode import Line, Replay, decode_raw, read

@@ -36,9 +36,9 @@ class Unit(Struct, frozen=True):
 
 
 UNITS = {
-    "trade": Unit(26, 9, 3.2, 207, 20),
-    "view": Unit(33, 12, 38, 1115, 132),
-    "ticker": Unit(26, 6, 5.7, 234, 18),
+    "trade": Unit(26, 9, 3.2, 207, 13),
+    "view": Unit(33, 12, 38, 1115, 103),
+    "ticker": Unit(26, 6, 5.7, 234, 10),
 }
 BOOK_FRAME = 32.0
 """Microseconds of the worker for one frame that changes a book, read by itself."""
