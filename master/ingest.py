@@ -227,11 +227,11 @@ class Ingest:
         acknowledging = asyncio.create_task(self._acknowledge(session))
         try:
             async for frame in socket:
+                async with self._turnstile:  # what has gathered in all sockets comes one frame a turn of the loop
+                    await asyncio.sleep(0)
                 if session.is_over:
                     return
                 if isinstance(frame, bytes):
-                    async with self._turnstile:  # what has gathered in the sockets comes one frame a turn of the loop
-                        await asyncio.sleep(0)
                     await self._take(session, frame)
                 else:
                     await self._hello(session, decode_control(frame))

@@ -8,6 +8,8 @@ import pytest
 
 from adapters.backfill import LastTrade
 from master import ingest
+from master.ingest import Ingest, Session
+from master.journal import Journal
 from master.protocol import Ack, Batch, Fenced, Hello, Known, Slow, Welcome, decode_control
 from master.segments import SegmentWriter
 from tests.master.making import NOON, OTHER, STREAM, batch, trade
@@ -71,6 +73,31 @@ class TestFencing:
             await new.send(batch(1, trade(1000), stream=OTHER))
             await new.acked(OTHER, 1)
         assert ids(data) == [*range(1, stored + 1), 1000]
+
+    async def test_nor_what_waited_for_its_turn_when_the_newer_one_came(
+        self, master: Address, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        order: list[bytes] = []
+        append, fence = Journal.append, Ingest._fence
+
+        def appended(journal: Journal, taken: Batch) -> None:
+            order.append(taken.stream)
+            append(journal, taken)
+
+        def fencing(ingest: Ingest, session: Session) -> None:
+            fence(ingest, session)
+            order.append(b"fence")
+
+        async with collector(master) as old, collector(master) as new:
+            await greet(old, 7, STREAM)
+            monkeypatch.setattr(Journal, "append", appended)
+            monkeypatch.setattr(Ingest, "_fence", fencing)
+            await old.send(*(batch(seq) for seq in range(1, 200)))
+            await greet(new, 8, OTHER)
+            await new.send(batch(1, stream=OTHER))
+            await new.acked(OTHER, 1)
+        assert order[0] == STREAM, "it was at it"
+        assert STREAM not in order[order.index(b"fence") :]
 
 
 class TestWhatIsKnown:
