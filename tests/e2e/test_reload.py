@@ -1,5 +1,6 @@
 """What is collected changes while it runs: who stays is not touched, who moves is handed over without a gap or doubles."""
 
+import asyncio
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 import simulator
 from adapters.book import BookOptions
 from adapters.events import Channel, Event, Gap
-from collector import chunk
+from collector import chunk, supervisor
 from collector.exchange import Exchange
 from collector.exchanges import Exchanges, running
 from collector.plan import Chunk, ExchangePlan
@@ -276,6 +277,27 @@ async def test_new_processes_take_the_place_of_the_old_ones_without_a_gap(tmp_pa
             for symbol in pairs["trades"]:
                 check_whole(on, sim, name, symbol)
         assert [each["by"][-2:] for each in collector.logged("worker replaced")] == ["0b", "1b", "-0", "-1"]
+
+
+async def test_no_successor_begins_before_the_one_that_goes_notes_what_it_tells(tmp_path: Path) -> None:
+    """Else what both hear meanwhile would be stored twice, where trades have no numbers."""
+    async with simulator.serve([*EXCHANGES], rate=300, seed=18) as sim, stage(tmp_path) as on:
+        collector, monitor = await collected(on, sim, EXCHANGES)
+        workers = {each["name"]: each["pid"] for each in (await on.get(f"{monitor}/health"))["workers"]}
+        for pid in workers.values():
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            collector.process.send_signal(signal.SIGUSR2)
+            for _ in range(20):
+                assert {each["name"] for each in (await on.get(f"{monitor}/health"))["workers"]} == {*workers}
+                await asyncio.sleep(supervisor.LOOK_EVERY)
+        finally:
+            for pid in workers.values():
+                os.kill(pid, signal.SIGCONT)
+        await until(lambda: len(collector.logged("worker replaced")) == len(workers), "each is replaced")
+        sim.pause()
+        assert (await collector.end())[0] == 0
+        assert on.rows("SELECT exchange, symbol, id FROM trades GROUP BY ALL HAVING count(*) > 1") == []
 
 
 async def test_a_successor_that_does_not_hear_everything_takes_nobody_s_place(tmp_path: Path) -> None:
