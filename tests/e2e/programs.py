@@ -81,12 +81,10 @@ class Stage:
             process.kill()
             await process.wait()
 
-    def config(self, exchanges: dict[str, dict[str, list[str]]], **more: Any) -> str:
-        """A configuration file of these exchanges and pairs: its path."""
-        entries = [
-            {"name": name, "pairs": pairs, "chunking": {"trades_per_connection": 2}, "orderbook": {"update_interval_ms": 100}}
-            for name, pairs in exchanges.items()
-        ]
+    def config(self, exchanges: dict[str, dict[str, list[str]]], *, mode: str = "views", **more: Any) -> str:
+        """A configuration file of these exchanges and pairs, and what is told of books: its path."""
+        about = {"chunking": {"trades_per_connection": 2}, "orderbook": {"update_interval_ms": 100, "mode": mode}}
+        entries = [{"name": name, "pairs": pairs, **about} for name, pairs in exchanges.items()]
         file = self.folder / "config.json"
         file.write_text(json.dumps({"exchanges": entries, "workers": 2, **more}))
         return str(file)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -18,6 +19,7 @@ from collector import chunk, supervisor
 from collector.exchange import Exchange
 from collector.exchanges import Exchanges, running
 from collector.plan import Chunk, ExchangePlan
+from master.segments import scan, segments_in
 from simulator import Simulator
 from simulator.connection import Connection
 from tests.e2e.collecting import PAIRS, SHOWN, Memory, is_synced, numbers
@@ -25,6 +27,8 @@ from tests.e2e.programs import Program, Stage, stage
 from tests.e2e.test_collector import Reader
 from tests.e2e.test_faults import check_trades, is_right
 from tests.waiting import until
+
+_events = msgspec.json.Decoder(list[Event])
 
 VENUES = ("binance", "kraken", "okx", "bitfinex")
 RATE = 600.0
@@ -170,10 +174,12 @@ def is_ok(health: dict[str, Any], *names: str) -> bool:
     )
 
 
-async def collected(on: Stage, sim: Simulator, exchanges: dict[str, dict[str, list[str]]]) -> tuple[Program, str]:
+async def collected(
+    on: Stage, sim: Simulator, exchanges: dict[str, dict[str, list[str]]], *, mode: str = "views"
+) -> tuple[Program, str]:
     """Master and collector of these, all there: the collector, and the address of its health."""
     _, ports = await on.master()
-    collector, monitor = await on.collector(on.config(exchanges), sim.url, ports["port"])
+    collector, monitor = await on.collector(on.config(exchanges, mode=mode), sim.url, ports["port"])
     await on.until_health(monitor, lambda health: is_ok(health, *exchanges) and health["acked"] > 100, "everything is there")
     return collector, monitor
 
@@ -277,6 +283,31 @@ async def test_new_processes_take_the_place_of_the_old_ones_without_a_gap(tmp_pa
             for symbol in pairs["trades"]:
                 check_whole(on, sim, name, symbol)
         assert [each["by"][-2:] for each in collector.logged("worker replaced")] == ["0b", "1b", "-0", "-1"]
+
+
+def stored(on: Stage, name: str) -> list[Event]:
+    """What the journal has of one exchange, in its order."""
+    scans = (scan(path.read_bytes(), int(path.stem)) for path in segments_in(on.data / "journal"))
+    told = (_events.decode(batch.body) for found in scans for batch in found.batches)
+    return [event for events in told for event in events if event.exchange == name]
+
+
+async def test_who_follows_a_book_by_its_changes_has_the_true_one_behind_it(tmp_path: Path) -> None:
+    """Of a venue that numbers changes and of one that does not, where readers are told to begin anew."""
+    async with simulator.serve([*LOADED], rate=900, seed=19) as sim, stage(tmp_path) as on:
+        collector, monitor = await collected(on, sim, LOADED, mode="deltas")
+        await replace_all(on, collector, monitor)
+        sim.pause()
+
+        def is_rebuilt(name: str, symbol: str) -> bool:
+            reader, truth = Reader(symbol), sim.book(name, symbol, SHOWN)
+            reader.follow(stored(on, name))
+            return all(reader.best(side) == numbers(truth[side]) for side in ("bids", "asks"))
+
+        for name, pairs in LOADED.items():
+            await until(partial(is_rebuilt, name, *pairs["orderbooks"]), f"{name}: the book that was told is the true one")
+        assert (await collector.end())[0] == 0
+        assert on.rows("SELECT exchange, reason FROM gaps") == [("kraken", "handed over")]
 
 
 async def test_no_successor_begins_before_the_one_that_goes_notes_what_it_tells(tmp_path: Path) -> None:
