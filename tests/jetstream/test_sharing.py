@@ -116,6 +116,9 @@ async def test_two_masters_of_which_one_is_killed(tmp_path: Path, nats: Server) 
                         await bucket.read(0.0)
                     source.tell(60)
                     await until(lambda: one.outbox.held_events == 0)
+                while not stored(theirs):  # the board says whose an exchange is a moment before that has its batches
+                    source.tell(60)
+                    await until(lambda: one.outbox.held_events == 0)
                 source.tell(600)
                 await until_stored(source.told, ours, theirs)
                 dead = {each for each in exchanges if bucket.board.entry(each).master == "delta"}
