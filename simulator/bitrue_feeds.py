@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from gzip import compress
@@ -66,7 +67,7 @@ class BitrueFeed(Feed):
         return pack(f'{{"channel":"{self.name}","ts":{time // 1000},"tick":{tick}}}')
 
 
-class Whole(BitrueFeed):
+class Whole(BitrueFeed, ABC):
     """A channel that is told as a whole when anything has changed, and at once to whoever comes."""
 
     def __init__(self, name: str, market: Market, period: float) -> None:
@@ -82,8 +83,9 @@ class Whole(BitrueFeed):
     def first(self, time: int) -> Payloads:
         return [self.frame(self.tick(), time)]
 
+    @abstractmethod
     def tick(self) -> str:
-        raise NotImplementedError
+        """What the feed says now."""
 
 
 class Trades(BitrueFeed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import ClassVar
@@ -33,7 +34,7 @@ def rows(instrument: Instrument, levels: Sequence[Change]) -> str:
     return ",".join([f'["{price(abs(k))}","{amount(n) if n else 0}","{1 + n % 3 if n else 0}"]' for k, n in levels])
 
 
-class CryptocomFeed(Feed):
+class CryptocomFeed(Feed, ABC):
     """A channel of one instrument."""
 
     channel: ClassVar[str]
@@ -44,9 +45,9 @@ class CryptocomFeed(Feed):
         self.instrument = market.instrument
         self.native = native(market.instrument)
 
+    @abstractmethod
     def first(self, sequence: int, book: Book, time: int) -> str | None:
         """The data that a new subscriber gets at once."""
-        raise NotImplementedError
 
     def frame(self, data: str, identity: object = -1, channel: str = "") -> str:
         """The envelope; the first data of a subscription may carry the id of its request."""

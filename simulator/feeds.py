@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, ClassVar
@@ -49,7 +50,7 @@ class Feed:
         return payload
 
 
-class CandleFeed(Feed):
+class CandleFeed(Feed, ABC):
     """Candles of `minutes`: the open one when it has changed, and a last time when it has closed.
 
     closes: the venue marks closed candles, so each is sent once more. flat: it sends candles without trades.
@@ -78,9 +79,9 @@ class CandleFeed(Feed):
         self._shown = (candles[-1].start, candles[-1].trades)
         return payloads
 
+    @abstractmethod
     def render(self, candle: Candle, closed: bool, time: int) -> str | bytes:
         """One candle in the venue's form."""
-        raise NotImplementedError
 
 
 class Window:

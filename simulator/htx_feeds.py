@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from gzip import compress
@@ -129,7 +130,7 @@ class Mbp(HtxFeed):
         return f'{{"seqNum":{shown},"bids":[{bids}],"asks":[{asks}]}}'
 
 
-class View(HtxFeed):
+class View(HtxFeed, ABC):
     """What is sent as a whole, when it has changed."""
 
     kind = "view"
@@ -144,8 +145,9 @@ class View(HtxFeed):
     def first(self, time: int) -> Payloads:
         return [self.frame(self.tick(time), time)]
 
+    @abstractmethod
     def tick(self, time: int) -> str:
-        raise NotImplementedError
+        """What the feed says now."""
 
 
 class Refresh(View):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as clock
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -34,16 +35,16 @@ def checksum(book: Book) -> int:
     return crc32("".join(asks + bids).encode())
 
 
-class KrakenFeed(Feed):
+class KrakenFeed(Feed, ABC):
     """A channel of one pair."""
 
     def __init__(self, name: str, market: Market, period: float = 0.0) -> None:
         super().__init__(name, market, period)
         self.price, self.amount = market.instrument.price_text, market.instrument.amount_text
 
+    @abstractmethod
     def snapshot(self, sequence: int, book: Book, time: int) -> str | None:
         """What a new subscriber gets first."""
-        raise NotImplementedError
 
 
 class Trades(KrakenFeed):
