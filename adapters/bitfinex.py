@@ -3,7 +3,6 @@
 Numbered rules follow the sections of the venue's fact sheet.
 """
 
-from heapq import nsmallest
 from itertools import zip_longest
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
@@ -35,8 +34,8 @@ def checksum(book: OrderBook) -> int:
 
 
 def _best(side: BookSide) -> list[str]:
-    levels: dict[float, Any] = side.levels
-    return [levels[price].tokens for price in nsmallest(CHECKED_LEVELS, levels)]
+    rows: list[Any] = side.leading(CHECKED_LEVELS)
+    return [row.tokens for row in rows]
 
 
 VENUE = Venue(

@@ -4,7 +4,6 @@ Numbered rules follow the sections of the venue's fact sheet. Spoken is the clas
 which those of the unified one (v3) do not; what v3 calls differently is read as well.
 """
 
-from heapq import nsmallest
 from itertools import zip_longest
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -37,8 +36,7 @@ def checksum(book: OrderBook) -> int:
 
 
 def _best(side: BookSide) -> list[str]:
-    prices = side.top[:CHECKED_LEVELS] if len(side.top) >= CHECKED_LEVELS else nsmallest(CHECKED_LEVELS, side.levels)
-    return [f"{row.price}:{row.amount}" for row in map(side.levels.__getitem__, prices)]
+    return [f"{row.price}:{row.amount}" for row in side.leading(CHECKED_LEVELS)]
 
 
 _WEEK = 7 * 86_400.0

@@ -194,8 +194,15 @@ class BookSide:
         """The best `depth` rows, never beyond the edge of what a limited snapshot let us know."""
         return self.best[: min(depth, bisect_right(self.top, self.edge))]
 
+    def leading(self, count: int) -> list[Row]:
+        """The best `count` rows for a checksum: as the venue has them, and whether or not a view needs so many."""
+        best = self.best
+        if len(best) >= count or len(best) == len(self.levels):
+            return best[:count]
+        return [self.levels[price] for price in nsmallest(count, self.levels)]
+
     def within(self, rows: Rows) -> Rows:
-        """The rows that are not beyond that edge."""
+        """The rows that are not beyond the edge of a limited snapshot."""
         if self.edge == _FAR:
             return rows
         return [row for price, row in zip(self._prices(rows), rows, strict=True) if price <= self.edge]

@@ -89,6 +89,11 @@ class SideMachine(RuleBasedStateMachine):
             assert pairs(self.side.best_rows(depth)) == self.best()[:depth]
 
     @invariant()
+    def what_a_checksum_takes_is_not_bounded_by_what_a_view_needs(self) -> None:
+        for count in (1, self.keep, 5 * self.keep + 24):
+            assert pairs(self.side.leading(count)) == self.best()[:count]
+
+    @invariant()
     def the_top_is_the_best_prices_in_order_and_long_enough(self) -> None:
         assert self.side.top == sorted(self.side.levels)[: len(self.side.top)]
         assert self.side.best == [self.side.levels[price] for price in self.side.top]
