@@ -29,7 +29,7 @@ from adapters.backfill import LastTrade
 from adapters.events import Event, Gap, Trade
 from collector.hold import Entry, SpoolHold
 from master.log import logger
-from master.protocol import Batch, BatchError, Known, new_stream, pack, unpack
+from master.protocol import Batch, BatchError, Known, decode_events, new_stream, pack, unpack
 from master.segments import Damage, SegmentWriter, path_of, scan, segments_in, sync_data
 
 log = logger("spool")
@@ -39,7 +39,6 @@ RETRY_AFTER = 10.0
 """Seconds between attempts at a disk that refused."""
 _PROBE_BYTES = 1 << 20
 
-_events = msgspec.json.Decoder(list[Event])
 _encoder = msgspec.json.Encoder()
 
 
@@ -177,7 +176,7 @@ class Spool:
     def _learn(self, batch: Batch) -> Counter[str]:
         """Whose events these are, and which trades are the last."""
         told: Counter[str] = Counter()
-        for event in _events.decode(batch.body):
+        for event in decode_events(batch.body):
             told[event.exchange] += 1
             known = self.known.setdefault(event.exchange, Known())
             known.since = max(known.since, event.received)

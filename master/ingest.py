@@ -38,6 +38,7 @@ from master.protocol import (
     Verdict,
     Welcome,
     decode_control,
+    decode_events,
     encode_control,
     new_stream,
     pack,
@@ -58,7 +59,6 @@ FENCED = 4409
 POLICY = 1008
 TRY_LATER = 1013
 
-_events = msgspec.json.Decoder(list[Event])
 _encoder = msgspec.json.Encoder()
 
 
@@ -321,7 +321,7 @@ class Ingest:
         """Into the journal, once it is known that what it says can be stored; else its place is taken by a gap."""
         assert self._journal is not None
         try:
-            events = _events.decode(batch.body)
+            events = decode_events(batch.body)
             if len(events) != batch.count:
                 raise msgspec.ValidationError(f"{len(events)} events, {batch.count} announced")
         except msgspec.MsgspecError as error:

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from adapters.backfill import LastTrade
+from adapters.events import Event
 
 VERSION = 1
 MAX_BATCH = 16 << 20
@@ -56,6 +57,10 @@ class Batch(Struct, frozen=True, gc=False):
 
 def new_stream() -> bytes:
     return token_bytes(16)
+
+
+decode_events = msgspec.json.Decoder(list[Event]).decode
+"""The events of a batch's body (2.2). Raises MsgspecError."""
 
 
 def pack(stream: bytes, seq: int, count: int, body: bytes) -> Batch:

@@ -6,14 +6,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from adapters.events import Book, BookDelta, Candle, Event, Funding, Gap, Liquidation, OpenInterest, Price, Ticker, Trade
-from master.protocol import Batch
+from adapters.events import Book, BookDelta, Candle, Funding, Gap, Liquidation, OpenInterest, Price, Ticker, Trade
+from master.protocol import Batch, decode_events
 from master.segments import Damage, Scan, position
 
 TIME = pa.timestamp("us")
@@ -24,8 +23,6 @@ LEVELS = pa.list_(
 )
 ROW_GROUP = 16_384
 """Rows that a reader of one market must read, at the least; a file is sorted by symbol, then exchange."""
-
-_events = msgspec.json.Decoder(list[Event])
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +151,7 @@ def rows(found: Scan, written: int, before: int = 0) -> tuple[dict[Table, pa.Tab
         if isinstance(record, Damage):
             told, count = [_as_gap(record, written)], record.batch[2] if record.batch else 1
         else:
-            told, count = _events.decode(record.body), record.count
+            told, count = decode_events(record.body), record.count
         first = position(found.number, place + 1 if count else place)
         for kind in set(map(type, told)) & _TABLE_OF.keys():
             of_table, positions = events[_TABLE_OF[kind]]

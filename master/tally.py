@@ -8,10 +8,8 @@ import msgspec
 
 from adapters.backfill import LastTrade
 from adapters.events import Event, Gap, Trade
-from master.protocol import Known
+from master.protocol import Known, decode_events
 from master.segments import Scan
-
-_events = msgspec.json.Decoder(list[Event])
 
 
 @dataclass(slots=True)
@@ -61,7 +59,7 @@ def tallies(newest: Scan | None) -> dict[str, Tally]:
         known = msgspec.convert(newest.head.get("known", {}), dict[str, Known])
         found = {name: Tally(last_received=each.since, trades=dict(each.trades)) for name, each in known.items()}
         for batch in newest.batches:
-            count(found, _events.decode(batch.body))
+            count(found, decode_events(batch.body))
         for tally in found.values():
             tally.rows.clear()
             tally.gaps.clear()

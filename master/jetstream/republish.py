@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from time import time_ns
 
-import msgspec
 from msgspec import Struct
 from nats.errors import MaxPayloadError
 
@@ -20,7 +19,7 @@ from master.jetstream.link import Link
 from master.jetstream.settings import Republish
 from master.jetstream.subjects import MESSAGE_ID, POSITION, message_id, of_event
 from master.log import logger
-from master.protocol import Batch
+from master.protocol import Batch, decode_events
 
 log = logger("jetstream")
 
@@ -31,8 +30,6 @@ GROUP = 256
 CONFIRM_WITHIN = 10
 BREATH = 64
 """Events after which others of the loop have their turn."""
-
-_events = msgspec.json.Decoder(list[Event])
 
 
 class _Waiting(Struct):
@@ -90,7 +87,7 @@ class Republisher:
     def again(self, batch: Batch) -> None:
         """A batch that is stored was given again: an earlier life may have had no time for it."""
         if batch.seq > self._heard.get(batch.stream, 0):
-            self.hear(batch, _events.decode(batch.body), 0)
+            self.hear(batch, decode_events(batch.body), 0)
 
     def through(self, stream: bytes) -> int:
         """The seq up to which nothing of a stream waits here."""

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -19,16 +18,15 @@ from collector import chunk, supervisor
 from collector.exchange import Exchange
 from collector.exchanges import Exchanges, running
 from collector.plan import Chunk, ExchangePlan
-from master.segments import scan, segments_in
+from master.protocol import decode_events
 from simulator import Simulator
 from simulator.connection import Connection
 from tests.e2e.collecting import PAIRS, SHOWN, Memory, is_synced, numbers
 from tests.e2e.programs import Program, Stage, stage
 from tests.e2e.test_collector import Reader
 from tests.e2e.test_faults import check_trades, is_right
+from tests.master.making import batches_in
 from tests.waiting import until
-
-_events = msgspec.json.Decoder(list[Event])
 
 VENUES = ("binance", "kraken", "okx", "bitfinex")
 RATE = 600.0
@@ -287,8 +285,7 @@ async def test_new_processes_take_the_place_of_the_old_ones_without_a_gap(tmp_pa
 
 def stored(on: Stage, name: str) -> list[Event]:
     """What the journal has of one exchange, in its order."""
-    scans = (scan(path.read_bytes(), int(path.stem)) for path in segments_in(on.data / "journal"))
-    told = (_events.decode(batch.body) for found in scans for batch in found.batches)
+    told = (decode_events(batch.body) for batch in batches_in(on.data / "journal"))
     return [event for events in told for event in events if event.exchange == name]
 
 

@@ -11,17 +11,15 @@ from time import time_ns
 from typing import Any
 
 import aiohttp
-import msgspec
 
-from adapters.events import Event, Trade
+from adapters.events import Trade
+from master.protocol import decode_events
 from master.segments import scan, segments_in
 from tests.e2e.programs import Program, Stage, is_alive
 from tests.faults.oracle import State, Verdict, judge
 from tests.faults.proxy import Proxy, proxy
 from tests.faults.tape import Tape
 from tests.waiting import PATIENCE
-
-_events = msgspec.json.Decoder(list[Event])
 
 MARK = "SOAK_SCENE"
 """Environment of every process of a scene, and of those that they begin: its folder."""
@@ -184,7 +182,7 @@ def trades_in(spools: Path) -> set[int]:
         for path in segments_in(worker):
             with suppress(FileNotFoundError):  # acknowledged, and gone since it was listed
                 for batch in scan(path.read_bytes(), int(path.stem)).batches:
-                    live = (each for each in _events.decode(batch.body) if isinstance(each, Trade) and each.source == "live")
+                    live = (each for each in decode_events(batch.body) if isinstance(each, Trade) and each.source == "live")
                     found.update(int(trade.id) for trade in live)
     return found
 

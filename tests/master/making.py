@@ -7,7 +7,7 @@ import msgspec
 
 from adapters.events import Event, Trade
 from master.protocol import Batch, new_stream, pack
-from master.segments import SegmentWriter, path_of
+from master.segments import SegmentWriter, path_of, scan, segments_in
 
 NOON = 1_764_158_400_000_000
 """2025-11-26 12:00:00 UTC in microseconds."""
@@ -38,6 +38,11 @@ def write_segment(folder: Path, number: int, batches: Sequence[Batch], marks: di
         writer.write([each.data for each in batches])
         writer.sync()
     return path_of(folder, number)
+
+
+def batches_in(folder: Path) -> list[Batch]:
+    """Everything that the segments of this folder hold, in order."""
+    return [each for path in segments_in(folder) for each in scan(path.read_bytes(), int(path.stem)).batches]
 
 
 def streams(count: int) -> list[bytes]:

@@ -21,18 +21,13 @@ from master.protocol import (
     encode_control,
     pack,
 )
-from master.segments import scan, segments_in
 from tests.disk import Disk
 from tests.hearing import events, logs
-from tests.master.making import OTHER, STREAM, batch, streams, trade
+from tests.master.making import OTHER, STREAM, batch, batches_in, streams, trade
 from tests.master.running import WORKER, Address, ask, collector, ids, stranger, told
 from tests.waiting import until
 
 # Streams ------------------------------------------------------------------------------------------------------------------
-
-
-def journal(data: Path) -> list[Batch]:
-    return [each for path in segments_in(data / "journal") for each in scan(path.read_bytes(), int(path.stem)).batches]
 
 
 class TestStream:
@@ -60,7 +55,7 @@ class TestStream:
         async with collector(master, STREAM) as one:
             disk.may_sync.clear()
             await one.send(batch(1))
-            await until(lambda: len(journal(data)) == 1, "the first batch in the journal")
+            await until(lambda: len(batches_in(data / "journal")) == 1, "the first batch in the journal")
             await one.send(*(batch(seq) for seq in range(2, 33)))
             await told(master, lambda health: health["exchanges"]["kraken"]["trade"] == 32)
             disk.may_sync.set()
@@ -92,7 +87,7 @@ class TestStream:
         async with collector(master, STREAM) as one, collector(master, STREAM) as other:
             disk.may_sync.clear()
             await one.send(batch(1))
-            await until(lambda: len(journal(data)) == 1, "the first batch in the journal")
+            await until(lambda: len(batches_in(data / "journal")) == 1, "the first batch in the journal")
             await other.send(batch(1), batch(2))
             assert await other.hear(Ack) == Ack({STREAM.hex(): 0})
             disk.may_sync.set()
@@ -183,7 +178,7 @@ class TestHoles:
             await again.acked(STREAM, 5)
         told = [
             msgspec.json.decode(event)
-            for each in journal(data)
+            for each in batches_in(data / "journal")
             for event in msgspec.json.decode(each.body, type=list[msgspec.Raw])
         ]
         assert [event["type"] for event in told] == ["trade", "gap", "trade"]

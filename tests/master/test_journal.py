@@ -18,7 +18,7 @@ from master.lake import connect
 from master.protocol import Batch
 from master.segments import SegmentWriter, path_of, scan, segments_in
 from tests.disk import room_for
-from tests.master.making import STREAM, batch, streams, trade, write_segment
+from tests.master.making import STREAM, batch, batches_in, streams, trade, write_segment
 from tests.master.steps import copied_at_every_step
 from tests.waiting import until
 
@@ -61,10 +61,6 @@ async def kept(folder: Path, *, roll_bytes: int = 1 << 30, roll_seconds: float =
         one.journal.close()
 
 
-def on_disk(folder: Path) -> list[Batch]:
-    return [each for path in segments_in(folder) for each in scan(path.read_bytes(), int(path.stem)).batches]
-
-
 class TestCommit:
     async def test_what_is_told_is_on_disk_already_and_in_order(self, tmp_path: Path) -> None:
         async with kept(tmp_path) as one:
@@ -72,9 +68,9 @@ class TestCommit:
                 one.journal.append(batch(seq))
                 if seq % 7 == 0:
                     await asyncio.sleep(0.001)
-                assert on_disk(tmp_path)[: len(one.committed)] == one.committed
+                assert batches_in(tmp_path)[: len(one.committed)] == one.committed
             await one.holds(50)
-        assert one.committed == on_disk(tmp_path) == [batch(seq) for seq in range(1, 51)]
+        assert one.committed == batches_in(tmp_path) == [batch(seq) for seq in range(1, 51)]
         assert one.journal.marks == {STREAM: 50}
 
     async def test_each_event_has_the_position_that_the_lake_gives_it(self, tmp_path: Path) -> None:
@@ -100,7 +96,7 @@ class TestCommit:
         async with kept(tmp_path) as one:
             monkeypatch.setattr(SegmentWriter, "sync", lambda writer: may_sync.wait(10) and sync(writer))
             one.journal.append(batch(1))
-            await until(lambda: on_disk(tmp_path), "the write")
+            await until(lambda: batches_in(tmp_path), "the write")
             assert one.committed == []
             may_sync.set()
             await one.holds(1)
@@ -185,13 +181,13 @@ class TestRoll:
         assert len(sizes) > 5
         assert all(2000 <= size < 2000 + 2 * len(batch(100).data) for size in sizes[:-1])
         assert one.closed == segments_in(tmp_path)[:-1], "every closed one is handed over, once and in order"
-        assert on_disk(tmp_path) == one.committed
+        assert batches_in(tmp_path) == one.committed
 
     async def test_by_age_also_when_nothing_comes(self, tmp_path: Path) -> None:
         async with kept(tmp_path, roll_seconds=0.05) as one:
             one.journal.append(batch(1))
             await until(lambda: one.closed, "a roll")
-        assert on_disk(tmp_path) == [batch(1)]
+        assert batches_in(tmp_path) == [batch(1)]
         assert len(segments_in(tmp_path)) == 2
 
     async def test_an_empty_segment_is_not_rolled(self, tmp_path: Path) -> None:
@@ -275,7 +271,7 @@ class TestRecovery:
         async with kept(tmp_path) as two:
             assert two.journal.marks == {ONE: 1}
             two.journal.append(batch(2))
-        assert on_disk(tmp_path) == [batch(1), batch(2)]
+        assert batches_in(tmp_path) == [batch(1), batch(2)]
         assert len(segments_in(tmp_path)) == 2
 
 
@@ -296,7 +292,7 @@ class TestCrash:
         assert len(segments_in(folder)) > 2
         for copy, committed in album.copies:
             found = recover(copy)
-            stored = on_disk(copy)
+            stored = batches_in(copy)
             assert stored[:committed] == told[:committed], copy
             assert stored == told[: len(stored)], "at most what was under way besides"
             assert found.marks == {each.stream: each.seq for each in stored}
@@ -318,7 +314,7 @@ class TestCrash:
                 rest[random.randrange(len(rest))] ^= 0x40
             path.write_bytes(safe + rest)
             found = recover(tmp_path)
-            stored = on_disk(tmp_path)
+            stored = batches_in(tmp_path)
             assert stored[:5] == synced
             assert found.marks[STREAM] >= 5
             assert all(each in synced or each.data in tail for each in stored)
@@ -331,13 +327,13 @@ class TestFullDisk:
         one.journal.append(batch(1))
         running = asyncio.create_task(one.journal.run())
         await one.holds(1)
-        before = on_disk(tmp_path)
+        before = batches_in(tmp_path)
         with room_for(path_of(tmp_path, 1).stat().st_size + 100):
             for seq in range(2, 5):
                 one.journal.append(batch(seq))
             with pytest.raises(JournalError, match="too large"):
                 await running
-        assert on_disk(tmp_path) == one.committed == before
+        assert batches_in(tmp_path) == one.committed == before
         assert one.journal.pending == 0, "forgotten: the sender has it, and will be asked for it again"
         assert one.journal.marks == {STREAM: 1}
         running = asyncio.create_task(one.journal.run())
@@ -346,7 +342,7 @@ class TestFullDisk:
         one.journal.stop()
         await running
         one.journal.close()
-        assert on_disk(tmp_path) == [batch(1), batch(2)]
+        assert batches_in(tmp_path) == [batch(1), batch(2)]
 
     async def test_a_little_room_is_none_for_what_was_refused(self, tmp_path: Path) -> None:
         """Else it would be called well, and full again, every few seconds."""
@@ -385,7 +381,7 @@ class TestFullDisk:
         one.journal.stop()
         await running
         one.journal.close()
-        assert on_disk(tmp_path) == [batch(1), batch(2)]
+        assert batches_in(tmp_path) == [batch(1), batch(2)]
 
     def test_a_failed_fsync_ends_the_process(self, tmp_path: Path) -> None:
         """After it nobody can say what is on disk, so that nothing more may be acknowledged."""
