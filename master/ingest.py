@@ -115,6 +115,8 @@ class Ingest:
         self.logins = door.logins
         self.sessions: set[Session] = set()
         self.trouble: str | None = None
+        self.rollbacks = 0
+        """How often the disk has refused what was taken."""
         self._door = door
         self._receiver = receiver
         self._dead_letters = dead_letters
@@ -147,6 +149,7 @@ class Ingest:
         if self.trouble is None:
             log.critical("cannot write; nothing is acknowledged until there is room", reason=trouble)
         self.trouble = trouble
+        self.rollbacks += 1
         self._receiver.rolled_back()
         self._taken.clear()
         self._take_back_own()

@@ -1,8 +1,12 @@
 """How hard the properties are tried: `HYPOTHESIS_PROFILE=soak` tries for hours what the suite tries for seconds."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.ports import kept_port
 
 settings.register_profile(
     "fast",
@@ -14,3 +18,10 @@ settings.register_profile(
 )
 settings.register_profile("soak", max_examples=2000, stateful_step_count=100, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """For a server that comes late, or ends and comes back."""
+    with kept_port() as port:
+        yield port

@@ -98,6 +98,7 @@ class Reader:
         self._link = link
         self._ingest = ingest
         self.claim = claim
+        self._rollbacks = ingest.rollbacks
         self._republisher = republisher
         self._arrivals = Arrivals(self._offer, self._through)
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -132,10 +133,16 @@ class Reader:
                 await asked.unsubscribe()
 
     def _offer(self, batch: Batch, worker: str, oldest: int) -> Verdict:
+        self._ensure_all_is_kept()
         verdict = self._ingest.offer(batch, worker, oldest)
         if verdict is Verdict.KNOWN and self._republisher is not None and batch.seq <= self._ingest.durable(batch.stream):
             self._republisher.again(batch)
         return verdict
+
+    def _ensure_all_is_kept(self) -> None:
+        """A disk may refuse and be well again between two looks at it: what it refused would pass for lost by the queue."""
+        if self._ingest.rollbacks != self._rollbacks:
+            raise ReadError(self._ingest.trouble or "the disk refused what was taken")
 
     def _through(self, stream: bytes) -> int:
         """How far a stream is on disk, and out again: what a crash takes from the one, the queue gives again for the other."""
@@ -209,8 +216,7 @@ class Reader:
     async def _settle_for_ever(self) -> None:
         while True:
             await asyncio.sleep(SETTLE_EVERY)
-            if self._ingest.trouble is not None:
-                raise ReadError(self._ingest.trouble)
+            self._ensure_all_is_kept()
             if monotonic() - self._heard > SILENT:
                 raise ReadError("the consumer says nothing")
             await self.settle()

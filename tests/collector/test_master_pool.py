@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -58,9 +57,7 @@ class TestDelivery:
                 assert acked(two) == 0
         all_of(500, data)
 
-    async def test_a_master_that_comes_later(self, data: Path) -> None:
-        async with running(data) as master:
-            port = master.port
+    async def test_a_master_that_comes_later(self, data: Path, port: int) -> None:
         async with pool(f"ws://127.0.0.1:{port}") as one:
             source = Source(one)
             source.tell(500)
@@ -70,9 +67,7 @@ class TestDelivery:
                 assert await one.outbox.drain(10.0)
         all_of(500, data)
 
-    async def test_a_master_that_ends_and_comes_back_again_and_again(self, data: Path) -> None:
-        async with running(data) as first:
-            port = first.port
+    async def test_a_master_that_ends_and_comes_back_again_and_again(self, data: Path, port: int) -> None:
         async with pool(f"ws://127.0.0.1:{port}") as one:
             source = Source(one)
             for _ in range(4):
@@ -121,16 +116,12 @@ class TestDelivery:
             assert await one.outbox.drain(10.0)
         all_of(900, data)
 
-    async def test_a_master_that_is_killed_while_everything_flows(self, data: Path) -> None:
+    async def test_a_master_that_is_killed_while_everything_flows(self, data: Path, port: int) -> None:
         """kill -9; what was acknowledged is on disk, and what was not comes again."""
-        port = 0
-        async with AsyncExitStack() as stack:
+        async with pool(f"ws://127.0.0.1:{port}") as one:
+            source = Source(one)
             for _ in range(2):
-                with process(data, port=port) as (started, master):
-                    if not port:
-                        port = master.port
-                        one = await stack.enter_async_context(pool(master.url))
-                        source = Source(one)
+                with process(data, port=port) as (started, _):
                     source.tell(2000)
                     await more_acked(one, than=acked(one))
                     started.kill()

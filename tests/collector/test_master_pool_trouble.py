@@ -119,9 +119,7 @@ class TestTrouble:
             assert await one.outbox.drain(5.0)
         assert sorted(ids(data)) == list(range(1, 11))
 
-    async def test_nobody_there_and_then_somebody(self, data: Path) -> None:
-        async with running(data) as master:
-            port = master.port
+    async def test_nobody_there_and_then_somebody(self, data: Path, port: int) -> None:
         with logs() as said:
             async with pool(f"ws://127.0.0.1:{port}") as one:
                 await until(lambda: reasons(said))
@@ -285,12 +283,10 @@ async def carrier_of(script: Script, stream: bytes, batches: int) -> int:
 
 class TestAway:
     async def test_memory_is_bounded_and_what_is_missing_is_stored_as_gaps(
-        self, data: Path, monkeypatch: pytest.MonkeyPatch
+        self, data: Path, port: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The whole of it: hours without a master, in small."""
         monkeypatch.setattr(outbox_module, "IN_MEMORY", 100_000)
-        async with running(data) as master:
-            port = master.port
         async with pool(f"ws://127.0.0.1:{port}") as one:
             source = Source(one)
             for _ in range(100):

@@ -39,7 +39,7 @@ def problem(status: int, title: str, detail: str, change: str) -> web.Response:
 class Stub:
     """Runs in a thread of its own. `key` is asked for where it is set; `stop` and `start` again is an outage."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int) -> None:
         self.port = port
         self.key: str | None = None
         self.asked: list[str] = []
@@ -71,7 +71,6 @@ class Stub:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
-        self.port = self._runner.addresses[0][1]
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Any) -> web.StreamResponse:

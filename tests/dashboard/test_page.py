@@ -30,8 +30,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def stub() -> Iterator[Stub]:
-    stub = Stub()
+def stub(port: int) -> Iterator[Stub]:
+    stub = Stub(port)
     stub.start()
     yield stub
     stub.close()

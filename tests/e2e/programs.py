@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 from master.lake import connect
+from tests.ports import kept_port
 from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,7 @@ class Stage:
         self.data = folder / "data"
         self._environment = environment
         self._stack = stack
+        self._port = stack.enter_context(kept_port())
         self._session: aiohttp.ClientSession | None = None
         self._logs = 0
 
@@ -89,13 +91,13 @@ class Stage:
         file.write_text(json.dumps({"exchanges": entries, "workers": 2, **more}))
         return str(file)
 
-    async def master(self, port: int = 0) -> tuple[Program, dict[str, int]]:
-        """A master on this stage's data, and its ports."""
+    async def master(self) -> tuple[Program, dict[str, int]]:
+        """A master on this stage's data, at the same port over all its lives, and its ports."""
         announced = self.data / "master.json"
         announced.unlink(missing_ok=True)
         empty = self.folder / "empty.json"
         empty.write_text("{}")
-        ports = {"COLLECTOR_SERVER__PORT": port, "COLLECTOR_SERVER__HTTP_PORT": 0}
+        ports = {"COLLECTOR_SERVER__PORT": self._port, "COLLECTOR_SERVER__HTTP_PORT": 0}
         program = await self.start("master", "--config", str(empty), "--data", str(self.data), **ports)
         await until(lambda: announced.exists() or program.process.returncode is not None, "the master is up")
         assert announced.exists(), program.log.read_text()

@@ -102,14 +102,14 @@ async def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
 
 async def test_a_master_that_is_away_loses_nothing(tmp_path: Path) -> None:
     async with stage(tmp_path) as on:
-        master, collector, monitor, ports = await everything(on)
+        master, collector, monitor, _ = await everything(on)
         before = await on.until_health(monitor, lambda health: health["acked"] > 100, "events are acknowledged")
         for how in (signal.SIGKILL, signal.SIGTERM):
             await master.end(how)
             away = await on.until_health(monitor, lambda health: health["waiting"] > 50, "events wait")
             assert is_whole(away), "no exchange is disturbed"
             assert away["losses"] == {}
-            master, again = await on.master(ports["port"])
+            master, again = await on.master()
             more = before["acked"] + 100
             before = await on.until_health(monitor, lambda health, more=more: health["acked"] > more, "it goes on")
         assert (await collector.end())[0] == 0

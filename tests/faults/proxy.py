@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Protocol
 
+from tests.ports import kept_port
+
 PIECE = 64 << 10
 _AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER with no time to linger: the end is a reset."""
@@ -113,11 +115,11 @@ PASSING = Passing()
 
 
 class Proxy:
-    """Carries connections to a port. `up` is what happens on the way there, `down` on the way back; both may change."""
+    """Carries connections of its port to another; `up` is what happens on the way there, `down` on the way back."""
 
-    def __init__(self, to: int) -> None:
+    def __init__(self, port: int, to: int) -> None:
+        self.port = port
         self.to = to
-        self.port = 0
         self.up: Fault = PASSING
         self.down: Fault = PASSING
         self.accepted = 0
@@ -136,7 +138,6 @@ class Proxy:
         """Accept connections; again on the same port after `refuse`."""
         if self._server is None:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=PIECE)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
         """Refuse new connections; those that are open go on."""
@@ -196,10 +197,11 @@ def _reset(writer: StreamWriter) -> None:
 @asynccontextmanager
 async def proxy(to: int) -> AsyncIterator[Proxy]:
     """A proxy to this port."""
-    made = Proxy(to)
-    await made.listen()
-    try:
-        yield made
-    finally:
-        made.refuse()
-        made.reset()
+    with kept_port() as port:
+        made = Proxy(port, to)
+        await made.listen()
+        try:
+            yield made
+        finally:
+            made.refuse()
+            made.reset()

@@ -31,7 +31,7 @@ class SceneError(AssertionError):
 
 
 class Scene:
-    """`port`: the master's, which it keeps over all its lives."""
+    """The programs, what is done to them, and what is known of them."""
 
     def __init__(self, on: Stage, tape: Tape, workers: int, venue: str, line: Proxy, stack: AsyncExitStack) -> None:
         self.on = on
@@ -55,7 +55,7 @@ class Scene:
         await self.begin_collector()
 
     async def begin_master(self) -> None:
-        self.master, ports = await self.on.master(self.line.to)
+        self.master, ports = await self.on.master()
         self.line.to = ports["port"]
 
     async def begin_collector(self, spool: str = "spool") -> None:

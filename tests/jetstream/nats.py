@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from socket import create_connection, create_server
+from socket import create_connection
 
 import pytest
 
@@ -17,6 +17,7 @@ from collector.jetstream import JetStream
 from collector.spool import Spool
 from master.jetstream.access import Access
 from master.jetstream.link import Link, linked
+from tests.ports import kept_port
 from tests.waiting import PATIENCE, until_now
 
 BINARY = (
@@ -31,10 +32,9 @@ needs_server = pytest.mark.skipif(BINARY is None, reason="needs nats-server: pip
 class Server:
     """Keeps its port and its folder over all its lives."""
 
-    def __init__(self, folder: Path, more: str = "", scheme: str = "nats") -> None:
+    def __init__(self, port: int, folder: Path, more: str = "", scheme: str = "nats") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        with create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = port
         self.url = f"{scheme}://localhost:{self.port}"
         self.store = folder / "store"
         self._config = folder / "nats.conf"
@@ -77,14 +77,15 @@ class Server:
 
 @contextmanager
 def server(folder: Path, more: str = "", scheme: str = "nats") -> Iterator[Server]:
-    made = Server(folder, more, scheme)
-    made.start()
-    try:
-        yield made
-    finally:
-        if made.popen is not None and made.popen.poll() is None:
-            made.popen.kill()
-            made.popen.wait()
+    with kept_port() as port:
+        made = Server(port, folder, more, scheme)
+        made.start()
+        try:
+            yield made
+        finally:
+            if made.popen is not None and made.popen.poll() is None:
+                made.popen.kill()
+                made.popen.wait()
 
 
 @asynccontextmanager
