@@ -8,13 +8,14 @@ from msgspec import UNSET, Raw, Struct, UnsetType, ValidationError
 from msgspec.json import Decoder
 
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, Change, Level, Snapshot
+from adapters.book import BookRule, Change, Snapshot
 from adapters.effects import Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError
 from adapters.events import Channel, Side
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.numbers import Millis, Natural
+from adapters.sides import Level
 from adapters.symbols import QUOTES, Instrument, split, spot
 from adapters.venue import History, Keepalive, Limits, Rate, Venue
 

@@ -13,13 +13,14 @@ from msgspec import Raw, Struct, ValidationError
 from msgspec.json import Decoder
 
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, BookSide, Change, OrderBook, Snapshot
+from adapters.book import BookRule, Change, OrderBook, Snapshot
 from adapters.effects import Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.numbers import Millis, Natural, is_plain, plain, text
+from adapters.sides import Side
 from adapters.symbols import Instrument, cut, spot
 from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
@@ -33,7 +34,7 @@ def checksum(book: OrderBook) -> int:
     return crc - 2**32 if crc >= 2**31 else crc
 
 
-def _best(side: BookSide) -> list[str]:
+def _best(side: Side) -> list[str]:
     rows: list[Any] = side.leading(CHECKED_LEVELS)
     return [row.tokens for row in rows]
 

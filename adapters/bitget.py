@@ -15,13 +15,14 @@ from msgspec.json import Decoder
 
 from adapters import symbols
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, BookSide, Change, Level, OrderBook, Snapshot
+from adapters.book import BookRule, Change, OrderBook, Snapshot
 from adapters.effects import Fetch, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.numbers import Millis, Natural, plain
+from adapters.sides import Level, Side
 from adapters.symbols import Instrument
 from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
@@ -35,7 +36,7 @@ def checksum(book: OrderBook) -> int:
     return crc - 2**32 if crc >= 2**31 else crc
 
 
-def _best(side: BookSide) -> list[str]:
+def _best(side: Side) -> list[str]:
     return [f"{row.price}:{row.amount}" for row in side.leading(CHECKED_LEVELS)]
 
 

@@ -11,7 +11,7 @@ from msgspec.json import Decoder
 
 from adapters import symbols
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, Level, Snapshot
+from adapters.book import BookRule, Snapshot
 from adapters.compression import unzipped
 from adapters.effects import Connect, Effect, Fetch, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
@@ -19,6 +19,7 @@ from adapters.events import Channel, Side
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.numbers import Millis, Natural, plain, text, unquoted
+from adapters.sides import Level
 from adapters.symbols import Instrument
 from adapters.venue import History, Keepalive, Limits, Rate, Venue
 

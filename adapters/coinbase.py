@@ -14,13 +14,14 @@ from msgspec.json import Decoder
 
 from adapters import symbols
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, Change, Level, Row, Snapshot
+from adapters.book import BookRule, Change, Snapshot
 from adapters.effects import Connect, Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
 from adapters.events import Channel, Side
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.numbers import Natural, micros
+from adapters.sides import Level, Row
 from adapters.symbols import Instrument
 from adapters.venue import History, Keepalive, Limits, Rate, Venue
 

@@ -9,13 +9,14 @@ from msgspec.json import Decoder
 
 from adapters import symbols
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, Change, Level, Snapshot
+from adapters.book import BookRule, Change, Snapshot
 from adapters.effects import Connect, Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError, NumberError, VenueError
 from adapters.events import Channel
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.numbers import Millis, Natural, plain
+from adapters.sides import Level
 from adapters.symbols import Instrument
 from adapters.venue import History, Keepalive, Limits, Rate, Venue
 

@@ -12,7 +12,7 @@ from msgspec.json import Decoder
 
 from adapters import symbols
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, Change, Level, Snapshot
+from adapters.book import BookRule, Change, Snapshot
 from adapters.compression import unzipped
 from adapters.effects import Connect, Effect, Fetch, Request, Send
 from adapters.errors import FetchError, FrameError, VenueError
@@ -20,6 +20,7 @@ from adapters.events import Channel, Side
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.numbers import Millis, Natural, plain, text
+from adapters.sides import Level
 from adapters.symbols import Instrument
 from adapters.venue import History, Keepalive, Limits, Rate, Venue
 

@@ -12,13 +12,14 @@ from msgspec.json import Decoder
 
 from adapters import symbols
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, BookSide, Change, Level, OrderBook, Snapshot
+from adapters.book import BookRule, Change, OrderBook, Snapshot
 from adapters.effects import Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, VenueError
 from adapters.events import Channel
 from adapters.handler import Handler
 from adapters.holes import Hole
 from adapters.numbers import Natural, micros, micros_of_seconds, plain, text
+from adapters.sides import Level, Side
 from adapters.symbols import Instrument
 from adapters.venue import History, Keepalive, Limits, Rate, Venue
 
@@ -28,10 +29,10 @@ def checksum(book: OrderBook) -> int:
     return crc32((_digits(book.asks) + _digits(book.bids)).encode())
 
 
-def _digits(side: BookSide) -> str:
+def _digits(side: Side) -> str:
     if side.token is None:
         best: list[Any] = side.best
-        side.token = "".join([level.digits for level in best[:10]])
+        side.token = "".join([row.digits for row in (best if len(best) == 10 else best[:10])])
     return side.token
 
 
@@ -82,20 +83,15 @@ _OLD_PAIR = re.compile(r"X?([A-Z]{3,4})(?:Z([A-Z]{3})|X(XBT|ETH))")
 _QUOTES = ("USD", "EUR", "GBP", "CAD", "AUD", "CHF", "JPY", "AED", "USDT", "USDC", "DAI", "PYUSD", "XBT", "ETH")
 
 
-class CheckedLevel(Struct, gc=False, frozen=True):
-    """A price level, and its part of the checksum: the digits of price and amount, each without its leading zeros."""
-
-    price: str
-    amount: str
-    digits: str
-
-
-# What the venue sends. Its numbers are bare and padded to the pair's precision: each is kept raw until it is text.
+# What the venue sends. Its numbers are bare and padded to the pair's precision, and stay the text that they are.
 
 
 class Row(Struct, gc=False):
-    price: Raw
-    qty: Raw
+    """A level of a book: the text of its numbers once `_read` has seen it, and what the checksum takes of it."""
+
+    price: Any
+    amount: Any = msgspec.field(name="qty")
+    digits: str = ""
 
 
 class Book(Struct, gc=False):
@@ -199,7 +195,7 @@ class PastTrade(Struct, array_like=True, gc=False):
     trade_id: Natural
 
 
-_message = Decoder(Books | Trades | Tickers | Heartbeat | Status)
+_message = Decoder(Books | Trades | Tickers | Heartbeat | Status, float_hook=str)
 _reply = Decoder(Reply)
 _answer = Decoder(Answer)
 _pairs = Decoder(dict[str, Pair])
@@ -208,16 +204,16 @@ _members = Decoder(dict[str, Raw])
 _past_trades = Decoder(list[PastTrade])
 
 
-def _levels(rows: list[Row]) -> list[CheckedLevel]:
-    levels = []
+def _read(rows: list[Row]) -> None:
+    """Note what a checksum takes of each: the digits of price and amount, without leading zeros. Raises NumberError."""
     for row in rows:
-        price, amount = str(row.price, "utf-8"), str(row.qty, "utf-8")
-        digits = (price.lstrip("0.") + amount.lstrip("0.")).replace(".", "")
-        if not digits.isdecimal():  # an exponent or a sign, or no number at all
-            price, amount = plain(price), plain(amount)
-            digits = (price.lstrip("0.") + amount.lstrip("0.")).replace(".", "")
-        levels.append(CheckedLevel(price, amount, digits))
-    return levels
+        try:
+            row.digits = digits = (row.price.lstrip("0.") + row.amount.lstrip("0.")).replace(".", "")
+        except AttributeError:  # a number without a fraction is no text yet
+            digits = ""
+        if not digits.isdecimal():  # nor is an exponent or a sign plain
+            row.price, row.amount = plain(str(row.price)), plain(str(row.amount))
+            row.digits = (row.price.lstrip("0.") + row.amount.lstrip("0.")).replace(".", "")
 
 
 class Kraken(ExchangeAdapter):
@@ -298,7 +294,9 @@ class Kraken(ExchangeAdapter):
     # 7. There is no sequence: the checksum, over the book after the change, is what finds a loss.
 
     def _tell_book(self, book: Book, is_whole: bool, say: Handler) -> None:
-        bids, asks = _levels(book.bids), _levels(book.asks)
+        bids, asks = book.bids, book.asks
+        _read(bids)
+        _read(asks)
         timestamp = micros(book.timestamp) if book.timestamp else None
         if is_whole:
             say.snapshot(book.symbol, Snapshot(bids, asks, None, timestamp, book.checksum))

@@ -12,7 +12,7 @@ from msgspec.json import Decoder
 
 from adapters import symbols
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, Change, Level, Snapshot
+from adapters.book import BookRule, Change, Snapshot
 from adapters.effects import Fetch, Request, Send
 from adapters.errors import FetchError, FrameError, NumberError
 from adapters.events import Channel, Side
@@ -27,6 +27,7 @@ from adapters.mexc_pb2 import (
     PushDataV3ApiWrapper,
 )
 from adapters.numbers import ZEROS, Millis, Natural, plain
+from adapters.sides import Level
 from adapters.symbols import Instrument
 from adapters.venue import Keepalive, Limits, Rate, Venue
 

@@ -12,12 +12,13 @@ from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookRule, Change, Level, Snapshot
+from adapters.book import BookRule, Change, Snapshot
 from adapters.effects import Effect, Fetch, Reconnect, Request, Send
 from adapters.errors import FetchError, FrameError
 from adapters.events import Channel
 from adapters.handler import Handler
 from adapters.numbers import Natural, micros_of_seconds, plain
+from adapters.sides import Level
 from adapters.symbols import Instrument, cut, spot
 from adapters.venue import Keepalive, Limits, Rate, Venue
 

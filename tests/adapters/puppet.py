@@ -9,13 +9,14 @@ import msgspec
 import orjson
 
 from adapters.adapter import ExchangeAdapter
-from adapters.book import BookOptions, BookRule, Change, Level, Snapshot
+from adapters.book import BookOptions, BookRule, Change, Snapshot
 from adapters.book_sync import BookState
 from adapters.effects import Answer, Fetch, Request, Send
 from adapters.errors import AdapterError, FetchError, FrameError
 from adapters.events import Channel
 from adapters.handler import Handler
 from adapters.live import Output
+from adapters.sides import Level
 from adapters.subscriptions import State, Subscription
 from adapters.symbols import Instrument, split, spot
 from adapters.venue import Keepalive, Limits, Rate, Venue

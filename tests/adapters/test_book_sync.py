@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.book import BookRule, Change, Level, OrderBook, Snapshot
+from adapters.book import BookRule, Change, OrderBook, Snapshot
 from adapters.book_sync import ANSWER_WITHIN, MAX_BUFFERED, REST_LAG, SLOWEST_RETRY, STABLE_AFTER, BookState, BookSync
 from adapters.errors import BookError, FrameError
+from adapters.sides import Level
 from tests.adapters.market import SHOWN, Market, Move, window_move
 from tests.adapters.test_book import CHECKED, PREVIOUS, RANGE, change, snapshot
 
