@@ -195,16 +195,17 @@ class Window:
                 price = sign * float(text)
             except ValueError as error:
                 raise FrameError(f"not a price: {text[:40]!r}") from error
-            if text.strip(_PLAIN):  # float() takes a sign, an exponent, an underscore, a word and digits of other scripts too
-                raise FrameError(f"not a price: {text[:40]!r}")
             place = bisect_left(top, price)
             is_known = place < len(top) and top[place] == price
-            if row.amount in ZEROS:
-                if is_known:
+            # float() takes a sign, an exponent, an underscore, a word and digits of other scripts too.
+            if not (is_known and best[place].price == text) and text.strip(_PLAIN):
+                raise FrameError(f"not a price: {text[:40]!r}")
+            if is_known:
+                if row.amount in ZEROS:
                     del top[place], best[place]
-            elif is_known:
-                best[place] = row
-            else:
+                else:
+                    best[place] = row
+            elif row.amount not in ZEROS:
                 top.insert(place, price)
                 best.insert(place, row)
         if len(top) <= self._depth:
