@@ -1,10 +1,10 @@
 """The lake's tables: every event as columns."""
 
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import polars
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -79,6 +79,7 @@ def test_every_event_is_a_row(tmp_path: Path, table: str, event: Event, sealed: 
 
 def test_other_readers_find_the_same(tmp_path: Path) -> None:
     """A lake is there to be read by whatever reads Parquet; rows enough for each way of encoding to be at work."""
+    polars = import_module("polars")
     keep(tmp_path, 1, *(each for number in range(1000) for each in (*FULL.values(), *SPARE.values(), trade(number))))
     seal_all(tmp_path)
     for table in TABLES:

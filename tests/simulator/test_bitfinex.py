@@ -380,12 +380,13 @@ async def test_a_maintenance_is_a_pause_and_the_socket_stays() -> None:
     async with simulator.serve(["bitfinex"], rate=2000) as sim, connect(sim, WS) as client:
         await conf(client, SEQ_ALL)
         await subscribe(client, "trades", "tBTCUSD")
-        sim.arm("bitfinex:maintenance=0.3")
+        sim.arm("bitfinex:maintenance=600")
         await client.until(event(20060))
         before = json.loads(next(text for text in reversed(client.texts) if text.startswith("[")))[-1]
         assert (await refused(sim, WS)).status == 503
         assert (await get(sim, f"{REST}/platform/status"))[:2] == (200, "[0]")
         assert (await get(sim, f"{REST}/tickers?symbols=ALL"))[1] == '["error",20060,"maintenance"]'
+        sim.clear()
         assert event(20061)(await client.json()), "silence until the end"
         assert int((await array(client))[-1]) > before + 1, "what fell into it is lost"
         assert await call(sim, f"{REST}/platform/status") == [1]

@@ -270,11 +270,13 @@ async def test_a_maintenance_leaves_heartbeats_until_it_is_over() -> None:
     async with simulator.serve(["kraken"], rate=2000, facts={"kraken": {"heartbeat": 0.05}}) as sim, connect(sim, WS) as client:
         await subscribe(client, "trade", "BTC/USD")
         await client.until(lambda message: message.get("channel") == "trade")
-        sim.arm("kraken:maintenance=0.3")
+        sim.arm("kraken:maintenance=600")
         await client.until(lambda message: message.get("channel") == "status")
         assert '"system":"maintenance"' in client.texts[-1]
         assert (await refused(sim, WS)).status == 503
         assert "EService:Unavailable" in (await get(sim, f"{REST}/Time"))[1]
+        await client.until(lambda message: message == {"channel": "heartbeat"})
+        sim.clear()
         while (message := await client.json()) == {"channel": "heartbeat"}:
             pass
         assert message["data"][0]["system"] == "online"

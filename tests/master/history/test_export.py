@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,6 @@ from master.__main__ import main
 from master.history.tardis import COLUMNS
 from master.lake import seal
 from tests.master.making import DAY, NOON, batch, write_segment
-
-pandas = pytest.importorskip("pandas")
-polars = pytest.importorskip("polars")
 
 ABOUT = ("kraken", "btc/USD:usd")
 NEXT = NOON // DAY * DAY + DAY + 1_000_000
@@ -181,12 +179,14 @@ class TestErrors:
 
 
 def read_by_pandas(file: Path) -> list[tuple[Any, ...]]:
+    pandas = import_module("pandas")
     frame = pandas.read_parquet(file) if file.suffix == ".parquet" else pandas.read_csv(file, dtype={"id": str})
     assert str(frame.dtypes["local_timestamp"]) == "int64"
     return [tuple(None if pandas.isna(value) else value for value in row) for row in frame.itertuples(index=False)]
 
 
 def read_by_polars(file: Path) -> list[tuple[Any, ...]]:
+    polars = import_module("polars")
     frame = (
         polars.read_parquet(file)
         if file.suffix == ".parquet"
