@@ -1,19 +1,17 @@
 """Masters share exchanges: on paper by the clock of one observer, and for real with one of two killed."""
 
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from nats.js.errors import NotFoundError
 
 from master.jetstream import claims
 from master.jetstream.claims import Board, Bucket, Claim, Entry, LostError
 from master.jetstream.settings import JetStreamSettings
 from master.jetstream.streams import reconcile
-from tests.jetstream.making import Source, sections, stored, until_stored
-from tests.jetstream.nats import Server, client, engine, needs_server
+from tests.jetstream.making import Source, sections, stored
+from tests.jetstream.nats import Server, client, engine, needs_server, until_empty
 from tests.master.running import ask, process, running
 from tests.waiting import until
 
@@ -104,30 +102,25 @@ async def test_two_masters_of_which_one_is_killed(tmp_path: Path, nats: Server) 
     """Each has its share; when one dies the other takes over, and what the dead one had acknowledged is not stored again."""
     exchanges = ("kraken", "okx", "binance", "bybit", "htx", "mexc")
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    async with engine(nats.access, exchanges=exchanges, lanes=1) as one, running(ours, sections=sections(nats, name="alpha")):
+    async with (
+        engine(nats.access, exchanges=exchanges, lanes=1) as one,
+        running(ours, sections=sections(nats, name="alpha")),
+        client(nats) as link,
+    ):
         source = Source(one, *exchanges)
-        with process(theirs, sections(nats, name="delta")) as (other, _):
-            source.tell(60)
+
+        async def all_acknowledged(trades: int) -> None:
+            source.tell(trades)
             await until(lambda: one.outbox.held_events == 0)
-            async with client(nats) as link:
-                bucket = Bucket(link.js, Board("looks", 0))
-                while len({bucket.board.entry(each).master for each in exchanges} - {""}) < 2:
-                    with suppress(NotFoundError):  # no master has made it yet
-                        await bucket.read(0.0)
-                    source.tell(60)
-                    await until(lambda: one.outbox.held_events == 0)
-                while not stored(theirs):  # the board says whose an exchange is a moment before that has its batches
-                    source.tell(60)
-                    await until(lambda: one.outbox.held_events == 0)
-                source.tell(600)
-                await until_stored(source.told, ours, theirs)
-                dead = {each for each in exchanges if bucket.board.entry(each).master == "delta"}
+            await until_empty(link)
+
+        with process(theirs, sections(nats, name="delta")) as (other, _):
+            while not set(stored(theirs)) - set(stored(ours)):
+                await all_acknowledged(600)
             other.kill()
-        before = len(stored(ours))
-        source.tell(600)
-        await until_stored(source.told - len(stored(theirs)), ours)
-    assert dead
-    assert len(stored(ours)) - before >= 600
+        held = len(stored(ours))
+        await all_acknowledged(600)
+    assert len(stored(ours)) - held >= 600
     taken = ask(ours, "SELECT DISTINCT exchange FROM trades")
     assert {name for (name,) in taken} == set(exchanges)
     for lake in (ours, theirs):
