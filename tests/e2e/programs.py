@@ -46,7 +46,7 @@ class Program:
 
     async def ended(self) -> tuple[int, str]:
         """Wait for it to end by itself: the same."""
-        output, _ = await asyncio.wait_for(self.process.communicate(), 30)
+        output, _ = await asyncio.wait_for(self.process.communicate(), PATIENCE)
         assert self.process.returncode is not None
         return self.process.returncode, (output or b"").decode()
 

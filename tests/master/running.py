@@ -124,10 +124,15 @@ async def running(
     sections: dict[str, Any] | None = None,
     **server: Any,
 ) -> AsyncIterator[Address]:
-    """A master in this process; it begins no child unless it `seals`, or is asked about the past."""
+    """A master in this process; it begins no child unless it `seals`, or is asked about the past. One that seals gives way to
+    nobody: beside other tests it would wait for the last of them."""
     stop = asyncio.Event()
     seal = Sealer.run if seals else _seal_nothing
-    with patch.object(Sealer, "run", seal), patch.object(Reader, "start", _start_when_asked):
+    with (
+        patch.object(Sealer, "run", seal),
+        patch.object(Reader, "start", _start_when_asked),
+        patch("master.service.NICENESS", 0),
+    ):
         serving = asyncio.create_task(run(load(MasterSettings, configuration(data, sections, **server)), stop, hangup))
         await until(lambda: serving.done() or address(data), "a master")
         if serving.done():

@@ -168,9 +168,9 @@ class TestSealing:
             for seq in range(1, 6):
                 await one.send(batch(seq))
                 await one.acked(STREAM, seq)
-            await until(lambda: ids_in_lake(data) == [1, 2, 3, 4, 5], "everything in the lake")
+            only_one = "all but the open segment gone, and everything in the lake"
+            await until(lambda: len(segments_in(data / "journal")) == 1 and ids_in_lake(data) == [1, 2, 3, 4, 5], only_one)
             assert ids(data) == [1, 2, 3, 4, 5]
-            await until(lambda: len(segments_in(data / "journal")) == 1, "all but the open segment gone")
         assert recover(data / "journal").marks == {STREAM: 5}, "the newest segment alone knows how far the stream is"
 
     async def test_what_an_earlier_life_left_is_sealed(self, data: Path) -> None:
