@@ -264,7 +264,7 @@ async def test_unsubscribe_is_acknowledged_and_the_quiet_pair_is_quiet() -> None
 
 
 async def test_a_client_that_says_nothing_is_cut_off_though_data_flow() -> None:
-    async with simulator.serve(["bybit"], rate=500, facts={"bybit": {"idle": 0.3}}) as sim, connect(sim, WS) as client:
+    async with simulator.serve(["bybit"], rate=500, facts={"bybit": {"idle": 1.0}}) as sim, connect(sim, WS) as client:
         await subscribe(client, "publicTrade.BTCUSDT")
         assert (await client.closed()).code == 1006
         assert any("publicTrade" in text for text in client.texts)
