@@ -1,6 +1,7 @@
 """The programs as users start them: simulator, collector and master in processes of their own, with NATS between them."""
 
 import json
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,7 +16,7 @@ NOWHERE = 9
 
 
 async def test_a_collector_hands_over_by_nats_alone(tmp_path: Path, nats: Server) -> None:
-    """Through a kill of the server; the collector's health says how it is."""
+    """Through a kill of the server, which the collector's health tells, and a rolling restart of the collector."""
     async with AsyncExitStack() as stack:
         on = Stage(tmp_path, stack, COLLECTOR_JETSTREAM__SERVERS=json.dumps([nats.url]))
         _, venue = await on.simulator("--rate", "100", "--exchange", "binance")
@@ -28,6 +29,10 @@ async def test_a_collector_hands_over_by_nats_alone(tmp_path: Path, nats: Server
         assert down["losses"] == {}
         nats.start()
         await on.until_health(monitor, lambda health: health["status"] == "ok" and health["waiting"] < 20, "it goes on")
+        collector.process.send_signal(signal.SIGUSR2)
+        await until(lambda: collector.logged("worker replaced"), "a new process takes the place of the old one")
+        before = (await on.get(f"{monitor}/health"))["acked"]
+        await on.until_health(monitor, lambda health: health["acked"] > before + 50, "it goes on")
         code, output = await collector.end()
         assert code == 0
         await until(lambda: on.count() >= json.loads(output.splitlines()[-1])["acked"], "all that was acknowledged is stored")
