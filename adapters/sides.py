@@ -177,7 +177,7 @@ class Window:
         return dict(zip(self.top, self.best, strict=True))
 
     def load(self, rows: Rows) -> None:
-        self.top, self.best = [], []
+        self.top, self.best, self.token = [], [], None
         self.take(rows)
 
     def settle(self) -> None:

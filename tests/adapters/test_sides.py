@@ -147,7 +147,11 @@ KINDS = pytest.mark.parametrize("kind", [whole, window])
 
 
 @KINDS
-@pytest.mark.parametrize("change", [lambda side: side.take([Level("1", "5")]), lambda side: side.load([Level("1", "5")])])
+@pytest.mark.parametrize(
+    "change",
+    [lambda side: side.take([Level("1", "5")]), lambda side: side.load([Level("1", "5")]), lambda side: side.load([])],
+    ids=["take", "load", "load nothing"],
+)
 def test_what_a_checksum_kept_of_a_side_does_not_outlive_a_change(
     kind: Callable[..., Side], change: Callable[[Side], object]
 ) -> None:
