@@ -67,9 +67,10 @@ def micros(text: str) -> int:
         since = datetime.fromisoformat(text) - _EPOCH
     except (ValueError, TypeError) as error:  # TypeError: a time without its zone
         raise NumberError(f"not a time: {text[:40]!r}") from error
-    if since.days < 0:
+    days = since.days
+    if days < 0:
         raise NumberError(f"a time before all markets: {text[:40]!r}")
-    return since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds
+    return (days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def text(number: Raw) -> str | None:
