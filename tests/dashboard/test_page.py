@@ -87,9 +87,14 @@ def rows(page: Page, table: str) -> list[list[str]]:
     return texts
 
 
-def ladder(page: Page, side: str) -> list[float]:
-    texts = page.locator(f"#{side} td:first-child").all_inner_texts()
-    return [float(text) for text in texts if text]
+def ladder(page: Page) -> tuple[list[float], list[float]]:
+    """The prices of asks and bids as they stand at one moment: the book moves on."""
+    sides = page.evaluate(
+        """() => ["asks", "bids"].map(side =>
+            [...document.querySelectorAll(`#${side} td:first-child`)].map(cell => cell.textContent))"""
+    )
+    asks, bids = ([float(text) for text in texts if text] for texts in sides)
+    return asks, bids
 
 
 def is_drawn(page: Page, selector: str) -> bool:
@@ -127,7 +132,7 @@ def test_each_panel_shows_what_the_master_tells(opened: Open, stub: Stub, shots:
     expect(page.get_by_label("Sources refused")).to_contain_text("outlier: 212.4 bps from the median")
     expect(page.locator(".summary")).to_contain_text("USDT as 0.9998400 USD (5 sources")
 
-    asks, bids = ladder(page, "asks"), ladder(page, "bids")
+    asks, bids = ladder(page)
     assert len(asks) == len(bids) == 12
     amounts = page.locator("#bids td:nth-child(2)").all_inner_texts()
     assert {len(text.partition(".")[2]) for text in amounts} == {5}  # without the zeros that fill them up
@@ -146,14 +151,14 @@ def test_a_book_that_cannot_be_trusted_is_absent_and_says_why(opened: Open) -> N
     page = opened("#symbol=BTC/USDT&exchange=kraken&interval=5m&book=htx")
     expect(page.locator("#ladder-state")).to_have_text("recovering")
     expect(page.locator("#ladder .note")).to_contain_text("Something of this book was missed")
-    assert ladder(page, "asks") == ladder(page, "bids") == []
+    assert ladder(page) == ([], [])
     chosen = [page.locator(f"#{name}").input_value() for name in ("symbol", "exchange", "interval", "book")]
     assert chosen == ["BTC/USDT", "kraken", "5m", "htx"]
 
     page.select_option("#book", "okx")
     expect(page.locator("#ladder-state")).to_contain_text("live")
     expect(page.locator("#ladder .note")).to_be_hidden()
-    assert len(ladder(page, "bids")) == 12
+    assert len(ladder(page)[1]) == 12
     assert "book=okx" in page.url
     page.select_option("#symbol", "PEPE/USDT")
     expect(page.locator("#candle")).to_contain_text("C 0.00001")
@@ -278,7 +283,7 @@ def test_an_outage_is_told_and_what_is_old_is_marked_until_it_ends(
     expect(page.get_by_role("alert")).to_contain_text(re.compile(r"What is shown is from \d\d:\d\d:\d\d UTC"))
     expect(page.locator("#state")).to_have_text("unknown")
     expect(page.locator("#ladder-state")).to_have_text("absent")
-    assert ladder(page, "bids") == []  # an old book is no book
+    assert ladder(page) == ([], [])  # an old book is no book
     expect(page.locator("#exchanges[data-stale]")).to_be_visible()
     expect(page.locator("#board[data-stale]")).to_be_visible()
     page.screenshot(path=shots / "outage.png")
