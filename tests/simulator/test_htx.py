@@ -173,7 +173,9 @@ async def test_a_corrupt_frame_cannot_be_unzipped_or_holds_no_json(form: str) ->
         await client.text()
         sim.arm(f"htx:corrupt={form}")
         wrong: list[type[Exception]] = []
-        for _ in range(60):
+        after = 0
+        while after < 60:
+            after += len(wrong)
             try:
                 json.loads(gzip.decompress((await client.text()).encode("latin-1")))
             except (OSError, EOFError, zlib.error, ValueError) as error:
