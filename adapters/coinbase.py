@@ -424,8 +424,7 @@ class Coinbase(ExchangeAdapter):
     def _tell_error(message: Message, say: Handler) -> None:
         # 5. Only an invalid product is named, inside the text; a connection has one channel, so that no other is meant.
         reason = ": ".join(filter(None, (message.message, message.reason))) or "an error without a word"
-        invalid = _INVALID.search(reason)
-        if invalid is not None:
+        if invalid := _INVALID.search(reason):
             say.refused(reason, native=invalid[1])
         else:
             say.error(VenueError(reason))

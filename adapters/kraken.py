@@ -31,8 +31,8 @@ def checksum(book: OrderBook) -> int:
 
 def _digits(side: Side) -> str:
     if side.token is None:
-        best: list[Any] = side.best
-        side.token = "".join([row.digits for row in (best if len(best) == 10 else best[:10])])
+        rows: list[Any] = side.leading(10)
+        side.token = "".join([row.digits for row in rows])
     return side.token
 
 

@@ -216,7 +216,8 @@ class Window:
 
     def best_rows(self, depth: int) -> list[Row]:
         """The best `depth` rows."""
-        return self.best[:depth]
+        best = self.best
+        return best if len(best) <= depth else best[:depth]
 
     leading = best_rows
 

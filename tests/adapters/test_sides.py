@@ -14,15 +14,49 @@ from tests.adapters.levels import Model, apply_to, long_rows, rows
 
 
 class SideMachine(RuleBasedStateMachine):
-    """Loads and changes of one side, of all that a venue may send: absent levels removed, a price twice, other spellings."""
+    """A side beside the model of what it holds; `size`: how many levels it keeps in order at the least."""
 
     descending = False
+    side: Side
+    size: int
+    model: Model
+
+    def best(self) -> list[tuple[str, str]]:
+        return [self.model[price] for price in sorted(self.model, reverse=self.descending)]
+
+    @invariant()
+    def it_holds_the_levels_of_the_model(self) -> None:
+        assert pairs(self.side.all_rows()) == self.best()
+
+    @invariant()
+    def it_shows_the_best_levels_best_first(self) -> None:
+        for depth in range(1, self.size + 1):
+            assert pairs(self.side.best_rows(depth)) == self.best()[:depth]
+
+    @invariant()
+    def what_a_checksum_takes_is_not_bounded_by_what_a_view_needs(self) -> None:
+        for count in (1, self.size, 5 * self.size + 24):
+            assert pairs(self.side.leading(count)) == self.best()[:count]
+
+    @invariant()
+    def the_top_is_the_best_prices_in_order_and_long_enough(self) -> None:
+        assert self.side.top == sorted(self.side.levels)[: len(self.side.top)]
+        assert self.side.best == [self.side.levels[price] for price in self.side.top]
+        assert len(self.side.top) >= min(self.size, len(self.side.levels))
+
+    @invariant()
+    def the_top_stays_short(self) -> None:
+        assert len(self.side.top) <= 4 * self.size + 24
+
+
+class WholeMachine(SideMachine):
+    """Loads and changes of one side, of all that a venue may send: absent levels removed, a price twice, other spellings."""
+
+    side: BookSide
 
     @initialize(keep=st.integers(1, 6))
     def begin(self, keep: int) -> None:
-        self.keep = keep
-        self.side = BookSide(descending=self.descending, keep=keep)
-        self.model: Model = {}
+        self.side, self.size, self.model = BookSide(descending=self.descending, keep=keep), keep, {}
 
     @rule(rows=long_rows)
     def load(self, rows: list[Level]) -> None:
@@ -42,90 +76,49 @@ class SideMachine(RuleBasedStateMachine):
     def take_the_best(self, count: int) -> None:
         self.change([Level(price, "0") for price, _ in self.best()[:count]], [])
 
-    def best(self) -> list[tuple[str, str]]:
-        return [self.model[price] for price in sorted(self.model, reverse=self.descending)]
 
-    @invariant()
-    def it_holds_the_levels_of_the_model(self) -> None:
-        assert pairs(self.side.all_rows()) == self.best()
-
-    @invariant()
-    def it_shows_the_best_levels_best_first(self) -> None:
-        for depth in range(1, self.keep + 1):
-            assert pairs(self.side.best_rows(depth)) == self.best()[:depth]
-
-    @invariant()
-    def what_a_checksum_takes_is_not_bounded_by_what_a_view_needs(self) -> None:
-        for count in (1, self.keep, 5 * self.keep + 24):
-            assert pairs(self.side.leading(count)) == self.best()[:count]
-
-    @invariant()
-    def the_top_is_the_best_prices_in_order_and_long_enough(self) -> None:
-        assert self.side.top == sorted(self.side.levels)[: len(self.side.top)]
-        assert self.side.best == [self.side.levels[price] for price in self.side.top]
-        assert len(self.side.top) >= min(self.keep, len(self.side.levels))
-
-    @invariant()
-    def the_top_stays_short(self) -> None:
-        assert len(self.side.top) <= 4 * self.keep + 24
-
-
-class BidsMachine(SideMachine):
-    descending = True
-
-
-class WindowMachine(RuleBasedStateMachine):
+class WindowMachine(SideMachine):
     """The same of a window: what falls out at the end of a change is told, and gone for good."""
 
-    descending = False
+    side: Window
 
     @initialize(depth=st.integers(1, 6))
     def begin(self, depth: int) -> None:
-        self.depth = depth
-        self.window = Window(descending=self.descending, depth=depth)
-        self.model: Model = {}
+        self.side, self.size, self.model = Window(descending=self.descending, depth=depth), depth, {}
 
     @rule(rows=long_rows)
     def load(self, rows: list[Level]) -> None:
-        self.window.load(rows)
+        self.side.load(rows)
         self.model = {}
         self.take_into_the_model(rows)
 
     @rule(rows=rows)
     def change(self, rows: list[Level]) -> None:
-        fallen = self.window.take(rows)
+        fallen = self.side.take(rows)
         assert pairs(fallen) == self.take_into_the_model(rows)
 
     def take_into_the_model(self, rows: list[Level]) -> list[tuple[str, str]]:
         """Returns what does not fit."""
         apply_to(self.model, rows)
-        inside, outside = self.best()[: self.depth], self.best()[self.depth :]
+        inside, outside = self.best()[: self.size], self.best()[self.size :]
         self.model = {Decimal(price): (price, amount) for price, amount in inside}
         return outside
 
-    def best(self) -> list[tuple[str, str]]:
-        return [self.model[price] for price in sorted(self.model, reverse=self.descending)]
-
     @invariant()
-    def it_holds_the_levels_of_the_model(self) -> None:
-        assert pairs(self.window.all_rows()) == pairs(list(self.window.levels.values())) == self.best()
+    def its_top_is_all_of_it(self) -> None:
+        assert self.side.top == sorted(self.side.levels)
 
-    @invariant()
-    def it_shows_the_best_levels_best_first(self) -> None:
-        for depth in range(1, self.depth + 1):
-            assert pairs(self.window.best_rows(depth)) == pairs(self.window.leading(depth)) == self.best()[:depth]
 
-    @invariant()
-    def the_top_is_the_prices_in_order(self) -> None:
-        assert self.window.top == sorted(self.window.levels)
+class WholeBidsMachine(WholeMachine):
+    descending = True
 
 
 class BidWindowMachine(WindowMachine):
     descending = True
 
 
-TestAsksAgainstDecimals = SideMachine.TestCase
-TestBidsAgainstDecimals = BidsMachine.TestCase
+TestAsksAgainstDecimals = WholeMachine.TestCase
+TestBidsAgainstDecimals = WholeBidsMachine.TestCase
 TestAsksInAWindow = WindowMachine.TestCase
 TestBidsInAWindow = BidWindowMachine.TestCase
 

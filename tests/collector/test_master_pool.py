@@ -8,9 +8,9 @@ import pytest
 
 from collector.master_pool import MasterPool
 from collector.spool import Spool
-from master.segments import SegmentWriter
 from tests.collector.line import line
 from tests.collector.pooling import SYMBOLS, Source, acked, pool
+from tests.disk import Disk
 from tests.master.running import ask, ids, process, running
 from tests.waiting import until
 
@@ -93,25 +93,17 @@ class TestDelivery:
 
     async def test_a_disk_that_refuses_for_a_while(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("master.ingest.JOURNAL_RETRY", 0.02)
-        write = SegmentWriter.write
-        is_full = False
-
-        def careful(writer: SegmentWriter, records: list[bytes]) -> None:
-            if is_full:
-                raise OSError(28, "No space left on device")
-            write(writer, records)
-
-        monkeypatch.setattr(SegmentWriter, "write", careful)
+        disk = Disk(monkeypatch)
         async with running(data) as master, pool(master.url) as one:
             source = Source(one)
             source.tell(300)
             await until(lambda: acked(one) == 300)
-            is_full = True
+            disk.is_full = True
             source.tell(300)
             await until(lambda: one.live == 0, "all connections refused")
             await asyncio.sleep(0.1)
             assert acked(one) == 300
-            is_full = False
+            disk.is_full = False
             source.tell(300)
             assert await one.outbox.drain(10.0)
         all_of(900, data)

@@ -15,6 +15,7 @@ from master.jetstream.link import Link, LinkError, linked
 from master.jetstream.settings import JetStreamSettings, Market, Queue, Republish
 from master.jetstream.streams import StreamError, reconcile
 from master.segments import SegmentWriter
+from tests.disk import Disk
 from tests.hearing import events, logs
 from tests.jetstream.making import Source, acked, all_of, sections, until_stored
 from tests.jetstream.nats import Server, client, engine, needs_server, server, until_empty
@@ -102,31 +103,14 @@ async def until_made(js: object) -> None:
             await asyncio.sleep(0.02)
 
 
-class FullDisk:
-    """A journal's disk that refuses while `is_full`. `refusals`: how often it did."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.is_full = False
-        self.refusals = 0
-        write = SegmentWriter.write
-
-        def careful(writer: SegmentWriter, records: list[bytes]) -> None:
-            if self.is_full:
-                self.refusals += 1
-                raise OSError(28, "No space left on device")
-            write(writer, records)
-
-        monkeypatch.setattr(SegmentWriter, "write", careful)
-        monkeypatch.setattr("master.ingest.JOURNAL_RETRY", 0.02)
-
-
 @pytest.mark.parametrize("seconds_between_looks", [0.25, 2.0])
 async def test_a_masters_disk_that_refuses_for_a_while(
     data: Path, nats: Server, monkeypatch: pytest.MonkeyPatch, seconds_between_looks: float
 ) -> None:
     """What was taken and could not be kept is in the queue still; also where all is well again before the reader looks."""
     monkeypatch.setattr("master.jetstream.consumer.SETTLE_EVERY", seconds_between_looks)
-    disk = FullDisk(monkeypatch)
+    monkeypatch.setattr("master.ingest.JOURNAL_RETRY", 0.02)
+    disk = Disk(monkeypatch)
     with logs() as said:
         async with running(data, sections=sections(nats)), engine(nats.access) as one:
             source = Source(one)
@@ -134,7 +118,7 @@ async def test_a_masters_disk_that_refuses_for_a_while(
             await until_stored(300, data)
             disk.is_full = True
             source.tell(300)
-            await until(lambda: disk.refusals)
+            await until(lambda: disk.refused)
             disk.is_full = False
             await until(lambda: "writing again" in events(said))
             source.tell(300)

@@ -318,7 +318,7 @@ async def test_ping_is_answered() -> None:
 @pytest.mark.parametrize(
     ("wanted", "text", "code"),
     [
-        ({"channel": "trades", "symbol": "tXXXUSD"}, "symbol: invalid", 10300),
+        ({"channel": "trades", "symbol": "tQQQUSD"}, "symbol: invalid", 10300),
         ({"channel": "nope", "symbol": "tBTCUSD"}, "channel: unknown", 10300),
         ({"channel": "book", "symbol": "tBTCUSD", "len": "7"}, "length: invalid", 10300),
         ({"channel": "book", "symbol": "tBTCUSD", "prec": "P9"}, "precision: invalid", 10300),
