@@ -60,9 +60,9 @@ class Serving:
         rooms = Rooms(vitals, self._market, self._prices, self._reader, self._pulse, usage)
         return application(rooms, gate, dashboard.routes())
 
-    async def start(self) -> None:
-        """Before anybody can ask. Raises OSError."""
-        await self._reader.start()
+    def start(self) -> None:
+        """Before anybody can ask."""
+        self._reader.start()
 
     async def run(self) -> None:
         """Until cancelled."""

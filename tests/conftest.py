@@ -22,6 +22,17 @@ settings.register_profile("soak", max_examples=2000, stateful_step_count=100, de
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def as_users_have_it(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Programs that tests start do not find what only tests need: PyArrow takes half a second for NumPy and pandas."""
+    absent = tmp_path_factory.mktemp("absent")
+    for name in ("numpy", "pandas"):
+        (absent / f"{name}.py").write_text('raise ImportError("only tests have it")\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(absent))
+        yield
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
     """For a server that comes late, or ends and comes back."""

@@ -34,6 +34,8 @@ ANSWER_WITHIN = 30.0
 MOST_WAITING = 32
 SLOWEST_RESTART = 30.0
 NICENESS = 5
+READY_AFTER = 10.0
+"""Seconds after which there is a child although nobody has asked: not amid the start of everything else."""
 FOLLOW_EVERY = 1.0
 """Seconds after which the child takes in what has come, so that no question waits for that."""
 KEEN_EVERY, KEEN_FOR = 0.05, 10.0
@@ -89,9 +91,8 @@ class Reader:
         self._not_before = 0.0
         self._answering: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Start the child, which then takes in what there is already. Raises OSError."""
-        self._child = await self._spawn()
+    def start(self) -> None:
+        """Begin to answer. The child starts with the first question, or in a moment without one."""
         self._answering = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -123,6 +124,11 @@ class Reader:
         return await waiting.answer
 
     async def _run(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_AFTER):
+                await self._wake.wait()
+        with suppress(OSError):  # whoever asks first meets it too, and is told
+            self._child = await self._spawn()
         while True:
             self._wake.clear()
             while self._waiting:

@@ -19,7 +19,6 @@ from websockets.exceptions import ConnectionClosed
 
 from master.auth import Opening, encode_opening, new_nonce, proof, split_key
 from master.door import Door
-from master.history.reader import Reader
 from master.keys import KeyRing, file_in
 from master.lake import connect as connect_lake
 from master.protocol import (
@@ -111,10 +110,6 @@ async def _seal_nothing(_: Sealer) -> None:
     await asyncio.Event().wait()
 
 
-async def _start_when_asked(reader: Reader) -> None:
-    reader._answering = asyncio.create_task(reader._run())
-
-
 @asynccontextmanager
 async def running(
     data: Path,
@@ -124,15 +119,11 @@ async def running(
     sections: dict[str, Any] | None = None,
     **server: Any,
 ) -> AsyncIterator[Address]:
-    """A master in this process; it begins no child unless it `seals`, or is asked about the past. One that seals gives way to
-    nobody: beside other tests it would wait for the last of them."""
+    """A master in this process; in its first moments it begins no child unless it `seals`, or is asked about the past. One that
+    seals gives way to nobody: beside other tests it would wait for the last of them."""
     stop = asyncio.Event()
     seal = Sealer.run if seals else _seal_nothing
-    with (
-        patch.object(Sealer, "run", seal),
-        patch.object(Reader, "start", _start_when_asked),
-        patch("master.service.NICENESS", 0),
-    ):
+    with patch.object(Sealer, "run", seal), patch("master.service.NICENESS", 0):
         serving = asyncio.create_task(run(load(MasterSettings, configuration(data, sections, **server)), stop, hangup))
         await until(lambda: serving.done() or address(data), "a master")
         if serving.done():

@@ -1,5 +1,6 @@
 """What a master knew before a start: known again, where it is still true, and with candles as history tells them."""
 
+import asyncio
 import os
 import signal
 from collections import Counter
@@ -21,6 +22,7 @@ from master.recall import Recall
 from master.streams.fanout import Fanout
 from master.streams.resume import PORTION, placed, portions
 from tests.master.making import NOON, batch, write_segment
+from tests.waiting import until
 
 NOW = NOON + 5 * HOUR + 20 * MINUTE + 7 * SECOND
 TODAY = NOON - 12 * HOUR
@@ -73,7 +75,7 @@ async def started(data: Path, *told: Sequence[Event]) -> AsyncIterator[Rooms]:
     write_segment(data / "journal", 1, [batch(seq, *events) for seq, events in enumerate(told, 1)])
     (data / "lake").mkdir()
     reader = Reader(data)
-    await reader.start()
+    reader.start()
     try:
         yield Rooms(reader)
     finally:
@@ -173,9 +175,11 @@ class TestTrades:
     async def test_the_reader_dies_meanwhile(self, tmp_path: Path) -> None:
         told = Trade("okx", "A", None, NOW - MINUTE, "1", "2.0", "3", "buy")
         async with started(tmp_path, [told]) as here:
+            asking = asyncio.create_task(here.recall.trades())
+            await until(lambda: here.reader.pid is not None, "a child")
             assert here.reader.pid is not None
             os.kill(here.reader.pid, signal.SIGKILL)
-            await here.recall.trades()
+            await asking
             (source,) = here.market.sources("A")
             assert source.trade == told
 

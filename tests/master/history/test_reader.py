@@ -13,7 +13,7 @@ import pytest
 
 from master.history import reader as reader_module
 from master.history.questions import Question, QuestionError
-from master.history.reader import MOST_WAITING, BusyError, Reader, ReaderError, SlowError
+from master.history.reader import MOST_WAITING, READY_AFTER, BusyError, Reader, ReaderError, SlowError
 from master.lake import seal
 from tests.e2e.programs import is_alive
 from tests.master.making import batch, trade, write_segment
@@ -23,13 +23,21 @@ TRADES = Question("trades")
 
 
 @pytest.fixture
-async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
+async def unasked(tmp_path: Path) -> AsyncIterator[Reader]:
     seal(write_segment(tmp_path / "journal", 1, [batch(1)]), tmp_path / "lake")
     write_segment(tmp_path / "journal", 2, [batch(2)])
     one = Reader(tmp_path)
-    await one.start()
+    one.start()
     yield one
     await one.close()
+
+
+@pytest.fixture
+async def reader(unasked: Reader, monkeypatch: pytest.MonkeyPatch) -> Reader:
+    """With a child, which it has in a moment although nobody asks."""
+    monkeypatch.setattr(reader_module, "READY_AFTER", 0.0)
+    await until(lambda: unasked.pid is not None, "a child")
+    return unasked
 
 
 async def ids(reader: Reader) -> list[str]:
@@ -39,6 +47,11 @@ async def ids(reader: Reader) -> list[str]:
 def pid_of(reader: Reader) -> int:
     assert reader.pid is not None
     return reader.pid
+
+
+async def test_the_first_question_is_answered_at_once(unasked: Reader) -> None:
+    async with asyncio.timeout(READY_AFTER):
+        assert await ids(unasked) == ["1", "2"]
 
 
 async def test_it_answers_and_sees_what_comes_and_what_is_wrong(reader: Reader, tmp_path: Path) -> None:
@@ -129,9 +142,7 @@ async def test_too_many_questions_are_turned_away_and_the_rest_are_answered(read
     assert await asyncio.gather(*asked[2:]) == [["1", "2"]] * (MOST_WAITING - 2)
 
 
-async def test_whoever_waits_at_the_end_is_told(tmp_path: Path) -> None:
-    reader = Reader(tmp_path)
-    await reader.start()
+async def test_whoever_waits_at_the_end_is_told(reader: Reader) -> None:
     pid = pid_of(reader)
     asking = [asyncio.create_task(reader.ask(TRADES)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -145,11 +156,15 @@ async def test_whoever_waits_at_the_end_is_told(tmp_path: Path) -> None:
 PARENT = """
 import asyncio, sys
 from pathlib import Path
+from master.history.questions import Question
 from master.history.reader import Reader
 
 async def main():
     reader = Reader(Path(sys.argv[1]))
-    await reader.start()
+    reader.start()
+    asking = asyncio.create_task(reader.ask(Question("trades")))
+    while reader.pid is None:
+        await asyncio.sleep(0.01)
     print(reader.pid, flush=True)
     await asyncio.sleep(600)
 
