@@ -18,6 +18,7 @@ from master.live.pulse import Pulse
 from master.pricing.prices import Prices
 from master.recall import Recall
 from master.relay import Relay
+from master.segments import position
 from master.settings import MasterSettings, is_loopback
 from master.streams.fanout import Fanout
 from master.streams.resume import ReaderPast
@@ -92,8 +93,9 @@ class Serving:
 
     async def _recall_all(self) -> None:
         """What was before this start, where there was anything."""
-        if self._position:
+        is_first_life = self._position == position(1, 0)
+        if not is_first_life:
             await self._recall.views()
         self._relay.audience.remove(self._recall.hear)
-        if self._position:
+        if not is_first_life:
             await self._recall.trades()

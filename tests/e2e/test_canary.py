@@ -10,32 +10,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from master import keys
 from master.auth import Opening, encode_opening, join_key, new_nonce
-from tests.e2e.programs import KEY, Program, Stage, stage
+from tests.e2e.programs import KEY, Program, Stage, command_lines, stage
 from tests.waiting import PATIENCE, until
 
 WRONG = "canary-wrong-8d1e"
 PAIRS = {"binance": {"trades": ["BTC/USDT"], "orderbooks": ["BTC/USDT"], "tickers": ["BTC/USDT"]}}
-
-
-def command_lines(root: int) -> list[bytes]:
-    """Of a process and all that it has started."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    found, waiting = [], [root]
-    while waiting:
-        pid = waiting.pop()
-        waiting += children.get(pid, [])
-        try:
-            found.append(Path(f"/proc/{pid}/cmdline").read_bytes())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
 
 
 async def knock(url: str, *frames: str | bytes) -> list[str]:
