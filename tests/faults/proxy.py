@@ -125,6 +125,7 @@ class Proxy:
         self.accepted = 0
         self._open: list[tuple[StreamWriter, StreamWriter]] = []
         self._server: asyncio.Server | None = None
+        self._beginning = asyncio.Lock()
 
     @property
     def address(self) -> str:
@@ -135,9 +136,10 @@ class Proxy:
         return len(self._open)
 
     async def listen(self) -> None:
-        """Accept connections; again on the same port after `refuse`."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=PIECE)
+        """Accept connections; again on the same port after `refuse`, whoever else asks for it too."""
+        async with self._beginning:
+            if self._server is None:
+                self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=PIECE)
 
     def refuse(self) -> None:
         """Refuse new connections; those that are open go on."""
