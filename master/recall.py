@@ -23,6 +23,7 @@ from master.live.books import is_in_doubt
 from master.live.candles import Candles, StoredBar
 from master.live.market import WINDOW_SECONDS, Market
 from master.log import logger
+from master.segments import position
 from master.streams.fanout import Fanout
 from master.streams.resume import placed, portions
 
@@ -45,6 +46,8 @@ BOOKS = 100
 PAUSE = 0.001
 """Seconds between two portions, so that what arrives is not kept waiting."""
 TRIES = 6
+OF_A_FIRST_LIFE = position(1, 0)
+"""The position behind which the journal begins."""
 
 T = TypeVar("T")
 
@@ -140,8 +143,8 @@ class Recall:
         question = Question("trades", start=since, until=self._position, limit=ROWS)
         async for portion in self._asked(question, placed):
             self._market.take([trade for _, trade in portion], 0)
-            for position, trade in portion:
-                self._candles.take([trade], position)
+            for place, trade in portion:
+                self._candles.take([trade], place)
 
     async def _tell_volumes(self, since: int, end: int) -> None:
         for start in range(since, end, SPAN):
@@ -163,7 +166,9 @@ class Recall:
     # Asking.
 
     async def _asked(self, question: Question, decode: Callable[[msgspec.Raw], T]) -> AsyncIterator[list[T]]:
-        """All that is found, a portion at a time. Raises ReaderError and QuestionError."""
+        """All that is found, a portion at a time; nothing in a first life. Raises ReaderError and QuestionError."""
+        if self._position == OF_A_FIRST_LIFE:
+            return
         cursor: str | None = None
         while True:
             found = await self._found(replace(question, cursor=cursor))

@@ -18,7 +18,6 @@ from master.live.pulse import Pulse
 from master.pricing.prices import Prices
 from master.recall import Recall
 from master.relay import Relay
-from master.segments import position
 from master.settings import MasterSettings, is_loopback
 from master.streams.fanout import Fanout
 from master.streams.resume import ReaderPast
@@ -92,10 +91,7 @@ class Serving:
                 self._ingest.record([*self._prices.events(time_ns() // 1000)])
 
     async def _recall_all(self) -> None:
-        """What was before this start, where there was anything."""
-        is_first_life = self._position == position(1, 0)
-        if not is_first_life:
-            await self._recall.views()
+        """What was before this start."""
+        await self._recall.views()
         self._relay.audience.remove(self._recall.hear)
-        if not is_first_life:
-            await self._recall.trades()
+        await self._recall.trades()

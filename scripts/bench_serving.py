@@ -121,12 +121,10 @@ def master(folder: Path) -> Iterator[Master]:
     config, data, said = folder / "config.json", folder / "data", folder / "master.log"
     config.write_text('{"server": {"port": 0, "http_port": 0, "http": {"rate": null}}}')
     command = [sys.executable, "-m", "master", "--config", str(config), "--data", str(data)]
-    has_past = data.exists()
     with said.open("wb") as log, running(command, stderr=log) as process:
         _wait((data / "master.json").exists)
         about = json.loads((data / "master.json").read_text())
-        if has_past:
-            _wait(lambda: "knows the last hour" in said.read_text())
+        _wait(lambda: "knows the last hour" in said.read_text())
         yield Master(process.pid, f"ws://127.0.0.1:{about['port']}", about["http_port"], data)
 
 

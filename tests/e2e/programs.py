@@ -161,8 +161,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def command_lines(root: int) -> list[bytes]:
-    """Of a process and all that it has started."""
+def command_lines(root: int) -> dict[int, bytes]:
+    """Of a process and all that it has started, by pid."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -171,12 +171,12 @@ def command_lines(root: int) -> list[bytes]:
             except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
                 continue
             children.setdefault(parent, []).append(int(entry.name))
-    found, waiting = [], [root]
+    found, waiting = {}, [root]
     while waiting:
         pid = waiting.pop()
         waiting += children.get(pid, [])
         try:
-            found.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found

@@ -84,7 +84,7 @@ async def test_a_key_is_seen_nowhere(tmp_path: Path) -> None:
         for key in (KEY, join_key(made.id, made.key)):
             await old_collector(url, key)
         await until(lambda: wrong.logged("no master"), "the wrong key is refused")
-        lines = [line for program in (master, right, wrong) for line in command_lines(program.pid)]
+        lines = [line for program in (master, right, wrong) for line in command_lines(program.pid).values()]
         assert len(lines) >= 5, "three programs and their workers"
         heard = await everything_said_to_strangers(url, secrets)
         monitor = right.logged("collecting")[0]["monitor"]

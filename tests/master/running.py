@@ -37,6 +37,7 @@ from master.protocol import (
 )
 from master.service import Sealer, run
 from master.settings import MasterSettings, load
+from tests.e2e.programs import command_lines
 from tests.waiting import PATIENCE, until, until_now
 
 KEY = "key of the tests"
@@ -104,6 +105,13 @@ def address(data: Path) -> Address | None:
         return Address(**json.loads((data / "master.json").read_bytes()))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
+
+
+def reader_of(data: Path) -> int | None:
+    """The pid of what answers questions about this data for a master in this process, where there is one."""
+    wanted = {b"master.history.reader", os.fsencode(data)}
+    found = command_lines(os.getpid()).items()
+    return next((pid for pid, line in found if wanted <= set(line.split(b"\0"))), None)
 
 
 async def _seal_nothing(_: Sealer) -> None:

@@ -20,7 +20,6 @@ from master.journal import recover
 from master.segments import SegmentWriter, path_of, segments_in
 from master.service import Sealer, StartError, run
 from master.settings import ConfigError, MasterSettings, load
-from tests.e2e.programs import command_lines
 from tests.hearing import events, logs
 from tests.master.making import STREAM, batch, write_segment
 from tests.master.running import (
@@ -33,6 +32,7 @@ from tests.master.running import (
     configuration,
     ids,
     process,
+    reader_of,
     running,
 )
 from tests.waiting import PATIENCE, until, until_now
@@ -135,21 +135,15 @@ class TestStart:
         assert "Traceback" not in heard
 
 
-def asks_about_the_past(data: Path) -> bool:
-    """Whether what answers questions about this data runs."""
-    wanted = b"master.history.reader", os.fsencode(data)
-    return any(set(wanted) <= set(line.split(b"\0")) for line in command_lines(os.getpid()))
-
-
 class TestRestart:
     async def test_only_a_first_life_asks_nothing_about_what_was_before(self, data: Path) -> None:
         async with running(data) as found, collector(found, STREAM) as one:
             await one.send(batch(1))
             await one.acked(STREAM, 1)
             await found.health()
-            assert not asks_about_the_past(data)
+            assert not reader_of(data)
         async with running(data):
-            await until(lambda: asks_about_the_past(data), "it to ask what was before")
+            await until(lambda: reader_of(data), "it to ask what was before")
 
     async def test_everything_is_there_once_and_goes_on(self, data: Path) -> None:
         for life in range(3):

@@ -1,6 +1,8 @@
 """Candles to consumers, with a running master and real sockets; what time it is the test says."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +15,7 @@ from master import recall, serving
 from master.history.questions import MINUTE, SECOND
 from master.streams import candle_topics, outlet
 from tests.master.making import NOON, STREAM, batch, trade
-from tests.master.running import collector, running
+from tests.master.running import collector, reader_of, running
 from tests.master.streaming import Consumer, consumer, rig
 from tests.waiting import PATIENCE, until
 
@@ -83,14 +85,32 @@ class TestCandles:
                 ("okx", "7", "7", "7", "7", "0.1", 1, False),
             ]
 
-    async def test_what_began_before_the_master_is_not_told(self, tmp_path: Path, clock: Clock) -> None:
+    async def test_in_a_first_life_the_one_under_way_is_told_since_nothing_is_stored_of_before(
+        self, tmp_path: Path, clock: Clock
+    ) -> None:
         clock.now += 1
         async with running(tmp_path) as master, collector(master, STREAM) as source, consumer(master) as one:
             await source.send(batch(1, made(NOON + 2, "5")))
             await source.acked(STREAM, 1)
+            assert await snapshot(one, "candles:1m:kraken:BTC/USD") == [("kraken", "5", "5", "5", "5", "0.1", 1, False)]
+
+    async def test_while_what_was_before_is_not_known_none_is_told_that_began_before(
+        self, tmp_path: Path, clock: Clock
+    ) -> None:
+        async with running(tmp_path) as master, collector(master, STREAM) as source:
+            await source.send(batch(1, made(NOON + 1, "4")))
+            await source.acked(STREAM, 1)
+        clock.now += SECOND
+        async with running(tmp_path) as master, consumer(master) as one, collector(master, STREAM) as source:
+            await until(lambda: reader_of(tmp_path), "it to ask what was before")
+            asked = reader_of(tmp_path)
+            assert asked is not None
+            os.kill(asked, signal.SIGSTOP)
+            await source.send(batch(2, made(NOON + 2, "5")))
+            await source.acked(STREAM, 2)
             assert await snapshot(one, "candles:1m:kraken:BTC/USD") == []
-            await source.send(batch(2, made(NOON + 3, "6"), made(NOON + MINUTE, "7")))
-            assert await told(one) == [("kraken", "7", "7", "7", "7", "0.1", 1, False)]
+            os.kill(asked, signal.SIGCONT)
+            assert await told(one) == [("kraken", "4", "5", "4", "5", "0.2", 2, False)]
 
     async def test_the_hour_before_a_restart_is_known_again(self, tmp_path: Path, clock: Clock) -> None:
         async with running(tmp_path) as master, collector(master, STREAM) as source:
