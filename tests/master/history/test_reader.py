@@ -23,21 +23,21 @@ TRADES = Question("trades")
 
 
 @pytest.fixture
-async def unasked(tmp_path: Path) -> AsyncIterator[Reader]:
+async def idle(tmp_path: Path) -> AsyncIterator[Reader]:
     seal(write_segment(tmp_path / "journal", 1, [batch(1)]), tmp_path / "lake")
     write_segment(tmp_path / "journal", 2, [batch(2)])
     one = Reader(tmp_path)
-    one.start()
     yield one
     await one.close()
 
 
 @pytest.fixture
-async def reader(unasked: Reader, monkeypatch: pytest.MonkeyPatch) -> Reader:
+async def reader(idle: Reader, monkeypatch: pytest.MonkeyPatch) -> Reader:
     """With a child, which it has in a moment although nobody asks."""
     monkeypatch.setattr(reader_module, "READY_AFTER", 0.0)
-    await until(lambda: unasked.pid is not None, "a child")
-    return unasked
+    idle.start()
+    await until(lambda: idle.pid is not None, "a child")
+    return idle
 
 
 async def ids(reader: Reader) -> list[str]:
@@ -49,10 +49,11 @@ def pid_of(reader: Reader) -> int:
     return reader.pid
 
 
-async def test_the_first_question_waits_for_no_other_start(unasked: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_question_starts_the_child(idle: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "READY_AFTER", 10 * PATIENCE)
-    assert unasked.pid is None
-    assert await ids(unasked) == ["1", "2"]
+    idle.start()
+    assert idle.pid is None
+    assert await ids(idle) == ["1", "2"]
 
 
 async def test_it_answers_and_sees_what_comes_and_what_is_wrong(reader: Reader, tmp_path: Path) -> None:
