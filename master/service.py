@@ -71,7 +71,6 @@ async def run(settings: MasterSettings, stop: asyncio.Event, hangup: asyncio.Eve
                 heading=ingest.heading,
             )
             serving = Serving(settings, ring, ingest, journal, position(recovery.next_number, 0))
-            serving.start()
         except OSError as error:
             raise _unusable(error.filename or journal_folder, error) from error
         stack.callback(journal.close)

@@ -60,12 +60,9 @@ class Serving:
         rooms = Rooms(vitals, self._market, self._prices, self._reader, self._pulse, usage)
         return application(rooms, gate, dashboard.routes())
 
-    def start(self) -> None:
-        """Before anybody can ask."""
-        self._reader.start()
-
     async def run(self) -> None:
         """Until cancelled."""
+        self._reader.start()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._relay.run())
             tasks.create_task(self._pulse.run())

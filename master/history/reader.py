@@ -124,11 +124,12 @@ class Reader:
         return await waiting.answer
 
     async def _run(self) -> None:
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(READY_AFTER):
                 await self._wake.wait()
-        with suppress(OSError):  # whoever asks first meets it too, and is told
-            self._child = await self._spawn()
+        except TimeoutError:
+            with suppress(OSError):  # whoever asks first meets it too, and is told
+                self._child = await self._spawn()
         while True:
             self._wake.clear()
             while self._waiting:

@@ -7,7 +7,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +153,15 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
         yield Stage(folder, stack)
 
 
+def _stat(pid: int) -> list[str]:
+    """What stands behind the name of a process (proc(5), stat): its state, its parent."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs (one that has ended and waits to be reaped does not)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return _stat(pid)[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):  # the other: it went between opening and reading
         return False
 
@@ -164,19 +169,14 @@ def is_alive(pid: int) -> bool:
 def command_lines(root: int) -> dict[int, bytes]:
     """Of a process and all that it has started, by pid."""
     children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
+    for entry in Path("/proc").glob("[0-9]*"):
+        pid = int(entry.name)
+        with suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            children.setdefault(int(_stat(pid)[1]), []).append(pid)
     found, waiting = {}, [root]
     while waiting:
         pid = waiting.pop()
         waiting += children.get(pid, [])
-        try:
+        with suppress(FileNotFoundError, ProcessLookupError):
             found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
     return found
