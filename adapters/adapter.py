@@ -168,16 +168,21 @@ class ExchangeAdapter(ABC):
 
     def receive(self, frame: bytes, received: int) -> list[Output]:
         """One data frame (text as UTF-8), and when its bytes arrived."""
-        live = self.live
+        return self.receive_all([frame], received)
+
+    def receive_all(self, frames: list[bytes], received: int) -> list[Output]:
+        """The same for all frames, in order, that arrived together."""
+        live, parse = self.live, self.parse
         live.received = self._heard = received
-        try:
-            self.parse(frame, live)
-        except NumberError as error:
-            live.unreadable(error)
-        except AdapterError as error:
-            live.error(error)
-        except _UNREADABLE as error:
-            live.unreadable(FrameError(f"{error} in {frame[:80]!r}"))
+        for frame in frames:
+            try:
+                parse(frame, live)
+            except NumberError as error:
+                live.unreadable(error)
+            except AdapterError as error:
+                live.error(error)
+            except _UNREADABLE as error:
+                live.unreadable(FrameError(f"{error} in {frame[:80]!r}"))
         out, live.out = live.out, []
         return out
 

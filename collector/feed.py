@@ -90,8 +90,8 @@ class Feed(WSListener):
     """
 
     __slots__ = (  # the library's class is no Python class, so that without them an attribute costs four times as much
-        *("_address", "_around", "_arrived", "_backoff", "_budgets", "_ended", "_has_outgoing", "_is_proven", "_log"),
-        *("_opened_at", "_outgoing", "_parts", "_receive", "_recorder", "_said", "_sending", "_transport"),
+        *("_address", "_around", "_backoff", "_budgets", "_ended", "_frames", "_has_outgoing", "_is_proven", "_log"),
+        *("_opened_at", "_outgoing", "_parts", "_recorder", "_said", "_sending", "_transport"),
         *("adapter", "counts", "is_open", "put", "status"),
     )
 
@@ -110,7 +110,6 @@ class Feed(WSListener):
         self.put = put
         self.status = status
         self._recorder = recorder
-        self._receive = adapter.receive if recorder is None else self._receive_and_record
         self._backoff = Backoff(around.random)
         limits = adapter.venue.limits
         self._budgets = [Window(rate) for rate in (limits.requests, limits.frames) if rate is not None]
@@ -119,8 +118,8 @@ class Feed(WSListener):
         self._address: asyncio.Future[Connect] = asyncio.Future()
         self._ended: asyncio.Future[Ended] = asyncio.Future()
         self._transport: WSTransport | None = None
+        self._frames: list[bytes] = []
         self._parts: list[bytes] = []
-        self._arrived = 0
         self._opened_at = 0.0
         self._is_proven = False
         self._sending: asyncio.Task[None] | None = None
@@ -227,7 +226,7 @@ class Feed(WSListener):
             return
         self.counts.sessions += 1
         self.is_open, self._opened_at = True, monotonic()
-        self._transport, self._arrived = transport, 0
+        self._transport = transport
         self._parts.clear()
         self._around.open_connections += 1
         self._sending = asyncio.create_task(self._send(transport))
@@ -235,24 +234,25 @@ class Feed(WSListener):
         self._schedule_tick(self._ended)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        received = self._arrived or time_ns() // 1000
-        self._arrived = 0 if frame.last_in_buffer else received  # all that one read brought arrived at one time
         if frame.payload_size > _MOST_OF_CONTROL or frame.msg_type in _DATA:
-            payload = frame.get_payload_as_bytes()
-            if not frame.fin or self._parts:
-                self._parts.append(payload)
-                if not frame.fin:
-                    return
-                payload = b"".join(self._parts)
-                self._parts.clear()
-            self.counts.frames += 1
-            put = self.put
-            for output in self._receive(payload, received):
-                if type(output) in _EVENTS:
-                    put(output)  # type: ignore[arg-type]
-                else:
-                    self._do(output)
-        elif frame.msg_type is WSMsgType.CLOSE:
+            if frame.fin and not self._parts:
+                self._frames.append(frame.get_payload_as_bytes())
+            else:
+                self._take_part(frame)
+        else:
+            self._obey(transport, frame)
+        if frame.last_in_buffer:
+            self._hand_over()
+
+    def _take_part(self, frame: WSFrame) -> None:
+        self._parts.append(frame.get_payload_as_bytes())
+        if frame.fin:
+            self._frames.append(b"".join(self._parts))
+            self._parts.clear()
+
+    def _obey(self, transport: WSTransport, frame: WSFrame) -> None:
+        """A frame of the protocol itself."""
+        if frame.msg_type is WSMsgType.CLOSE:
             code = frame.get_close_code()
             self.end(Ended(code.value, (frame.get_close_message() or b"").decode(errors="replace")))
             transport.send_close(code)
@@ -260,12 +260,23 @@ class Feed(WSListener):
         else:
             if frame.msg_type is WSMsgType.PING:
                 transport.send_pong(frame.get_payload_as_bytes())
-            self.adapter.heard(received)
+            self.adapter.heard(time_ns() // 1000)
 
-    def _receive_and_record(self, payload: bytes, received: int) -> list[Output]:
-        assert self._recorder is not None
-        self._recorder.line("recv", payload)
-        return self.adapter.receive(payload, received)
+    def _hand_over(self) -> None:
+        """All that one read brought goes to the adapter together, which costs a fifth less than one by one."""
+        if not self._frames:
+            return
+        frames, self._frames = self._frames, []
+        self.counts.frames += len(frames)
+        if self._recorder is not None:
+            for frame in frames:
+                self._recorder.line("recv", frame)
+        put = self.put
+        for output in self.adapter.receive_all(frames, time_ns() // 1000):
+            if type(output) in _EVENTS:
+                put(output)  # type: ignore[arg-type]
+            else:
+                self._do(output)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if transport is self._transport:  # not the last breath of an earlier one
@@ -370,6 +381,8 @@ async def _close(transport: WSTransport) -> None:
             await transport.wait_disconnected()
     except TimeoutError:
         transport.disconnect(graceful=False)
+    except WSError:
+        pass  # it ended because the venue broke the protocol, which the library has logged
 
 
 def refusal(error: WSHandshakeError) -> Ended:
