@@ -82,6 +82,18 @@ def test_the_same_venue_is_told_the_same_way_twice(dialect: type[Dialect]) -> No
 
 
 @every_dialect
+def test_frames_that_arrive_together_are_told_as_one_by_one(dialect: type[Dialect]) -> None:
+    world = World(dialect, 9)
+    world.run(40)
+    frames = [*world.arrived[:30], world.dialect.coded(b"{"), b"", *world.arrived[30:]]
+    alone, together = World(dialect, 9).adapter, World(dialect, 9).adapter
+    told = [repr(output) for frame in frames for output in alone.receive(frame, BEGAN)]
+    reads = [frames[begin : begin + 7] for begin in range(0, len(frames), 7)]
+    assert [repr(output) for read in reads for output in together.receive_all(read, BEGAN)] == told
+    assert len(told) > 10, "something is told"
+
+
+@every_dialect
 @given(seed=seeds, position=st.integers(0, 60))
 def test_base_and_changes_rebuild_the_book_also_over_a_fault(dialect: type[Dialect], seed: int, position: int) -> None:
     world = World(dialect, seed, mode="deltas", line=at(position, "drop", Random(seed)))

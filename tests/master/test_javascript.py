@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ try {{
 """
 
 
-def _node() -> list[str] | None:
+@cache
+def node() -> list[str] | None:
     """How to run a module that needs WebSocket; None where no Node has it."""
     for options in ([], ["--experimental-websocket"]):
         command = [shutil.which("node") or "node", *options]
@@ -43,8 +45,10 @@ def _node() -> list[str] | None:
     return None
 
 
-NODE = _node()
-pytestmark = pytest.mark.skipif(NODE is None, reason="needs a node with WebSocket: 22, or 20 with --experimental-websocket")
+@pytest.fixture(autouse=True)
+def _needs_node() -> None:
+    if node() is None:
+        pytest.skip("needs a node with WebSocket: 22, or 20 with --experimental-websocket")
 
 
 class Child:
@@ -60,8 +64,7 @@ class Child:
 
 @asynccontextmanager
 async def script(*arguments: str) -> AsyncIterator[Child]:
-    assert NODE is not None
-    command = [*NODE, "--input-type=module", "-e", SCRIPT.format(example=EXAMPLE), *arguments]
+    command = [*(node() or []), "--input-type=module", "-e", SCRIPT.format(example=EXAMPLE), *arguments]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         yield Child(process)
