@@ -195,7 +195,7 @@ class Feed(WSListener):
         connects.begin()
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
-                transport, _ = await ws_connect(
+                transport, listener = await ws_connect(
                     lambda: self,
                     self._around.route(asked.url),
                     extra_headers=asked.headers,
@@ -210,7 +210,9 @@ class Feed(WSListener):
         except (OSError, TimeoutError, WSError) as error:
             self.end(Ended(ABNORMAL, explain(error)))
         else:
-            if self._recorder is not None:
+            if listener is None:  # a connection that ends amid the handshake is no error to the library
+                self.end(Ended(ABNORMAL, "the venue ended the connection before it answered"))
+            elif self._recorder is not None:
                 self._recorder.line("connect", None, url=asked.url)
             return transport
         finally:

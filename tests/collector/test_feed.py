@@ -15,6 +15,7 @@ from websockets.server import ServerProtocol
 
 from adapters.events import Event, Gap, Trade
 from adapters.live import Output
+from collector import feed
 from collector.feed import MAX_FRAME, Counts, Feed, Surroundings
 from collector.limits import Breaker, Window
 from collector.rest import RestClient
@@ -60,9 +61,13 @@ class Attentive(Puppet):
 
 
 class Server:
-    """The other end of one connection at a time: writes what a test says in one piece, and keeps the client's frames."""
+    """The other end of one connection at a time: writes what a test says in one piece, and keeps the client's frames.
 
-    def __init__(self) -> None:
+    `answer`: what it says to the handshake, and then ends the connection; None: what the protocol wants.
+    """
+
+    def __init__(self, answer: bytes | None = None) -> None:
+        self.answer = answer
         self.heard: list[Frame] = []
         self.connections = 0
         self._writer: asyncio.StreamWriter | None = None
@@ -75,9 +80,12 @@ class Server:
                 protocol.receive_data(data)
                 for event in protocol.events_received():
                     if isinstance(event, Request):
+                        self.connections += 1
+                        if self.answer is not None:
+                            writer.write(self.answer)
+                            return
                         protocol.send_response(protocol.accept(event))
                         writer.write(b"".join(protocol.data_to_send()))
-                        self.connections += 1
                     elif isinstance(event, Frame):
                         self.heard.append(event)
         except ConnectionError:
@@ -91,6 +99,14 @@ class Server:
 
     def of(self, opcode: Opcode) -> list[bytes]:
         return [bytes(frame.data) for frame in self.heard if frame.opcode is opcode]
+
+
+class Mute(Server):
+    """Takes connections and says nothing."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
 
 
 @dataclass
@@ -112,8 +128,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[Scene]:
-    server = Server()
+async def feeding(server: Server) -> AsyncIterator[Scene]:
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     adapter = Attentive()
@@ -126,16 +141,22 @@ async def connected() -> AsyncIterator[Scene]:
         rest = RestClient(session, limits, route)
         around = Surroundings(rest, Window(limits.connects), Breaker(), route, Random(1), Counts())
         events: list[Event] = []
-        feed = Feed(adapter, around, events.append, lambda _: None)
-        running = asyncio.create_task(feed.run())
+        connection = Feed(adapter, around, events.append, lambda _: None)
+        running = asyncio.create_task(connection.run())
         try:
-            await until(lambda: server.of(Opcode.TEXT), "the subscription")
-            yield Scene(server, adapter, feed, events)
+            yield Scene(server, adapter, connection, events)
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
             listening.close()
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[Scene]:
+    async with feeding(Server()) as scene:
+        await until(lambda: scene.server.of(Opcode.TEXT), "the subscription")
+        yield scene
 
 
 async def test_what_one_read_brought_is_handed_over_together_and_in_order() -> None:
@@ -221,3 +242,34 @@ async def test_what_came_before_the_end_of_a_connection_is_told_before_its_hole(
         await until(lambda: len(scene.ids) == 3, "and its first trade")
         (gap,) = scene.gaps
         assert (gap.first_missing, gap.last_missing) == ("3", "4")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(b"", "ended the connection before it answered", id="nothing"),
+        pytest.param(b"HTTP/1.1 101 Switching", "ended the connection before it answered", id="half an answer"),
+        pytest.param(b"\x15\x03\x01\x00\x02\x02\x0a\r\n\r\n", "handshake failed", id="no HTTP"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", "HTTP 200: the venue refuses", id="a page"),
+        pytest.param(b"HTTP/1.1 451 No\r\n\r\n", "HTTP 451: the venue does not serve this country", id="a refusal"),
+        pytest.param(b"HTTP/1.1 302 Found\r\nLocation: wss://elsewhere.example/\r\n\r\n", "HTTP 302", id="another address"),
+        pytest.param(b"HTTP/1.1 101 Yes\r\nSec-WebSocket-Accept: no\r\n\r\n", "HTTP 101", id="for somebody else"),
+    ],
+)
+async def test_a_handshake_that_comes_to_nothing_says_why_and_is_tried_again(answer: bytes, reason: str) -> None:
+    async with feeding(Server(answer)) as scene:
+        await until(lambda: scene.server.connections == 2, "a second attempt")
+        ((code, said), *_) = scene.adapter.lost_with
+        assert code == 1006
+        assert reason in said
+        scene.server.answer = None
+        await until(lambda: scene.server.of(Opcode.TEXT), "a connection")
+        scene.server.write(text(trade(1)))
+        await until(lambda: scene.ids == ["1"], "its data")
+
+
+async def test_who_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "CONNECT_WITHIN", 0.2)
+    async with feeding(Mute()) as scene:
+        await until(lambda: scene.adapter.lost_with, "the end")
+        assert "no answer within" in scene.adapter.lost_with[0][1]
