@@ -14,7 +14,7 @@ from adapters.events import Book, BookDelta, Channel, Event, Gap, Levels, Side, 
 from adapters.handler import Handler
 from adapters.holes import Hole, Row
 from adapters.numbers import unsigned
-from adapters.subscriptions import State, Subscription, Subscriptions
+from adapters.subscriptions import ANSWERED, State, Subscription, Subscriptions
 from adapters.venue import Venue
 
 Output = Event | Effect | AdapterError
@@ -124,6 +124,7 @@ class LiveHandler:
                 if number in late:
                     self.backfill.came(subscription, number, timestamp)
                 return number in late
+            subscription.hole = subscription.heard or subscription.hole  # what the old count would have shown is never told
             self._gap(subscription, "renumbered")
             subscription.origin = number
         else:
@@ -364,6 +365,7 @@ class LiveHandler:
     ) -> None:
         for subscription in self._subscriptions.answered(channel, native, request):
             self._subscriptions.acked(subscription, self.now)
+            subscription.answered = self.received
             if subscription.upcoming is None and subscription.channel != "orderbooks":
                 self._close_hole(subscription)
             if subscription.channel == "orderbooks":
@@ -487,12 +489,11 @@ class LiveHandler:
                     self._doubt(book, BookError("malformed"))
                 else:
                     book.restart(self.now)
-        unnumbered = [each for each in self._trades.values() if each.state is _LIVE and each.upcoming is None]
+        unnumbered = [each for each in self._trades.values() if each.state in ANSWERED and each.upcoming is None]
         if unnumbered:
             self.gaps += 1
             about = (self._name, None, None, self.received, "trades", "unreadable frame", None, None)
-            gap = Gap(*about, max(each.heard for each in unnumbered) or None, self.received)
+            gap = Gap(*about, max(each.whole_until for each in unnumbered), self.received)
             self.out.append(gap)
             for subscription in unnumbered:
-                since = subscription.heard or gap.since
-                self._fill(subscription, replace(gap, symbol=subscription.symbol, since=since))
+                self._fill(subscription, replace(gap, symbol=subscription.symbol, since=subscription.whole_until))

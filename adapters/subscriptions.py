@@ -22,19 +22,24 @@ class State(StrEnum):
     REJECTED = "rejected"
 
 
+ANSWERED = frozenset({State.ACKED, State.LIVE, State.QUIET})
+"""What is subscribed: data comes, or would come if there were any."""
+
+
 class Subscription:
     """One channel of one market, and what is remembered of its data.
 
-    `heard`: when data last came; `latest`: the venue's time of the last trade told; `hole`: since when data may be missing (all
-    microseconds UTC; None while whole). Where a venue numbers trades without holes, `origin`..`upcoming` are those of this
-    session, the last one excluded, and `late` the ones reported missing that may still come; `seen`: the last trade ids, where
-    it does not, and `parts` those that went out in another's row, `kept` of each at most; `began`: id and time of the first.
-    `told`, `gaps`: events so far. `is_struck`: rejected by the venue's list of markets, and wanted as soon as that has it.
+    `answered`: when it was last acknowledged, `heard`: when data last came, `hole`: since when data may be missing (all
+    microseconds UTC; None while whole); `latest`: the venue's time of the last trade told. Where a venue numbers trades
+    without holes, `origin`..`upcoming` are those of this session, the last one excluded, and `late` the ones reported missing
+    that may still come; `seen`: the last trade ids, where it does not, and `parts` those that went out in another's row, `kept`
+    of each at most; `began`: id and time of the first. `told`, `gaps`: events so far. `is_struck`: rejected by the venue's list
+    of markets, and wanted as soon as that has it.
     """
 
     __slots__ = (
-        *("attempts", "began", "changed", "channel", "due", "heard", "hole", "kept", "late", "native", "parts", "reason"),
-        *("seen", "gaps", "hole_reason", "is_struck", "latest", "origin", "state", "symbol", "told", "upcoming"),
+        *("answered", "attempts", "began", "changed", "channel", "due", "gaps", "heard", "hole", "hole_reason", "is_struck"),
+        *("kept", "late", "latest", "native", "origin", "parts", "reason", "seen", "state", "symbol", "told", "upcoming"),
     )
 
     def __init__(self, channel: Channel, symbol: str, native: str) -> None:
@@ -47,6 +52,7 @@ class Subscription:
         self.changed = 0.0
         self.due = _NEVER
         self.attempts = 0
+        self.answered = 0
         self.heard = 0
         self.latest: int | None = None
         self.hole: int | None = None
@@ -63,6 +69,11 @@ class Subscription:
 
     def reject(self, reason: str, now: float) -> None:
         self.state, self.reason, self.changed, self.due = State.REJECTED, reason, now, _NEVER
+
+    @property
+    def whole_until(self) -> int:
+        """The last moment at which nothing was missing since the connection began to bring it."""
+        return max(self.answered, self.heard)
 
     def has_told(self, identifier: str) -> bool:
         """Whether the trade of this id went out, as far as is remembered: all numbers of a session, else the last few ids."""

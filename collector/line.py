@@ -4,14 +4,12 @@ from collections import deque
 
 from adapters.book_sync import BookState
 from adapters.events import Event
-from adapters.subscriptions import State, Subscription
+from adapters.subscriptions import ANSWERED, Subscription
 from collector.feed import Feed
 from collector.told import SPANS, NamedTrades, NumberedTrades, ShownBook, Span, Witness
 
 EARLIER_LINES = 4
 """Lines that have ended and whose word still counts, for holes that are told later."""
-
-_ANSWERED = (State.ACKED, State.LIVE, State.QUIET)
 
 
 class Line:
@@ -31,7 +29,7 @@ class Line:
         """Whether it brings all of this market now."""
         book = self.books.get(symbol)
         is_right = book is None or book.state is BookState.SYNCED
-        return is_right and self.feed.is_open and self.subscriptions[symbol].state in _ANSWERED
+        return is_right and self.feed.is_open and self.subscriptions[symbol].state in ANSWERED
 
     def may_bring(self, symbol: str) -> bool:
         """Whether a trade that others miss may still come here: nothing was lost since the last one."""

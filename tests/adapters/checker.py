@@ -94,7 +94,7 @@ class Checker:
     def _time(self, time: int | None, event: Event) -> None:
         demand(time is None or (type(time) is int and 0 <= time < 2**63), "not a time", event)
         if self._markets is not None and time is not None:
-            demand(abs(time - event.received) < 60_000_000, "not microseconds of these days", event)
+            demand(abs(time - event.received) < 3_600_000_000, "not microseconds of this hour", event)
 
     def _number(self, text: str | None, event: Event) -> None:
         if text is None or not _is_plain(text):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adapters.book import BookOptions, BookRule
 from adapters.book_sync import BookState
 from adapters.effects import Answer, Connect, Effect, Fetch, Reconnect, Request, Send
-from adapters.errors import FetchError, FrameError, NumberError, SymbolError, VenueError
+from adapters.errors import AdapterError, FetchError, FrameError, NumberError, SymbolError, VenueError
 from adapters.events import Book, Gap, Status, Trade
 from adapters.handler import Handler
 from adapters.live import Output
@@ -118,7 +118,7 @@ class TestFrames:
     def test_a_frame_that_cannot_be_read_is_one_error_and_the_stream_goes_on(self, frame: bytes) -> None:
         session = Session(TRADES)
         session.open_and_ack()
-        (error,) = session.adapter.receive(frame, EPOCH)
+        (error,) = of(session.adapter.receive(frame, EPOCH), AdapterError)
         assert isinstance(error, FrameError)
         assert (error.scope, error.retry) == ("frame", False)
         assert len(of(session.say(trade()), Trade)) == 1
@@ -142,6 +142,21 @@ class TestFrames:
         (hole,) = of(session.adapter.receive(frame, heard + 5), Gap)
         assert (hole.symbol, hole.channel, hole.reason) == (None, "trades", "unreadable frame")
         assert (hole.since, hole.until) == (heard, heard + 5)
+
+    def test_it_is_one_since_the_acknowledgement_where_nothing_came_yet(self) -> None:
+        session = Session(TRADES)
+        session.open_and_ack()
+        session.say(trade("a"))
+        session.lose()
+        session.reopen()
+        acknowledged = session.received
+        (hole,) = of(session.adapter.receive(b"{", acknowledged + 5), Gap)
+        assert (hole.since, hole.until, hole.reason) == (acknowledged, acknowledged + 5, "unreadable frame")
+
+    def test_before_it_was_subscribed_nothing_is_missing(self) -> None:
+        session = Session(TRADES)
+        session.open()
+        assert of(session.adapter.receive(b"{", session.received), Gap) == []
 
     def test_where_numbers_will_show_it_no_hole_is_told_before(self) -> None:
         session = Session(TRADES)
@@ -169,7 +184,7 @@ class TestFrames:
     def test_a_bad_number_names_itself(self) -> None:
         session = Session(TRADES)
         session.open_and_ack()
-        (error,) = session.say(trade(1, price="1,5"))
+        (error,) = of(session.say(trade(1, price="1,5")), AdapterError)
         assert isinstance(error, NumberError)
         assert "1,5" in str(error)
 

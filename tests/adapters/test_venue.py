@@ -108,8 +108,8 @@ class TestNumbers:
     def test_what_is_no_number_is_one_error(self, token: str) -> None:
         venue = Connection()
         venue.open()
-        told = venue.raw(f'{{"on":1,"deals":[["a1",{token},1,"b",1.7e9]]}}')
-        assert [isinstance(output, FrameError) for output in told] == [True]
+        told = of(venue.raw(f'{{"on":1,"deals":[["a1",{token},1,"b",1.7e9]]}}'), AdapterError)
+        assert [isinstance(error, FrameError) for error in told] == [True]
 
 
 class TestChannelNumbers:
