@@ -8,7 +8,7 @@ from time import monotonic, time
 import aiohttp
 import msgspec
 from msgspec import Struct
-from picows import WSError, WSHandshakeError, WSListener, ws_connect
+from picows import WSListener
 from rich.table import Table
 
 from adapters import registry
@@ -18,7 +18,7 @@ from adapters.events import CHANNELS
 from adapters.live import Output
 from adapters.symbols import Instrument, fits, is_pattern, renamed
 from collector.exchange import route_to
-from collector.feed import CONNECT_WITHIN, explain, refusal
+from collector.feed import CONNECT_WITHIN, NotConnectedError, dial, explain
 from collector.plan import WorkerPlan
 from collector.rest import Route
 from collector.settings import Exchange, Settings
@@ -180,14 +180,12 @@ class _Try:
             if connect is None:
                 return
             began = monotonic()
-            async with asyncio.timeout(CONNECT_WITHIN):
-                url = self._exchange.url or self._route(connect.url)
-                transport, _ = await ws_connect(WSListener, url, extra_headers=connect.headers, max_redirects=0)
+            transport = await dial(self._exchange.url or self._route(connect.url), connect.headers, WSListener())
             transport.disconnect()
             self._finding.seen.append(f"WebSocket in {(monotonic() - began) * 1000:.0f} ms")
-        except WSHandshakeError as error:
-            self._finding.wrong.append(f"WebSocket: {refusal(error).reason}")
-        except (WSError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        except NotConnectedError as error:
+            self._finding.wrong.append(f"WebSocket: {error}")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._finding.wrong.append(f"WebSocket: {explain(error.__cause__ or error)}")
 
     async def _address(self) -> Connect | None:

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from socket import gaierror
@@ -80,6 +80,15 @@ class Ended(Struct, frozen=True):
     code: int
     reason: str
     pause: float = 0.0
+
+
+class NotConnectedError(Exception):
+    """No connection came about. `is_refusal`: the venue has said so."""
+
+    def __init__(self, ended: Ended, *, is_refusal: bool = False) -> None:
+        super().__init__(ended.reason)
+        self.ended = ended
+        self.is_refusal = is_refusal
 
 
 class Feed(WSListener):
@@ -194,30 +203,16 @@ class Feed(WSListener):
         await self._turn(connects, 0.1)
         connects.begin()
         try:
-            async with asyncio.timeout(CONNECT_WITHIN):
-                transport, listener = await ws_connect(
-                    lambda: self,
-                    self._around.route(asked.url),
-                    extra_headers=asked.headers,
-                    enable_auto_pong=False,
-                    max_frame_size=MAX_FRAME,
-                    websocket_handshake_timeout=CONNECT_WITHIN,
-                    max_redirects=0,
-                )
-        except WSHandshakeError as error:
-            self.counts.refused += 1
-            self.end(refusal(error))
-        except (OSError, TimeoutError, WSError) as error:
-            self.end(Ended(ABNORMAL, explain(error)))
-        else:
-            if listener is None:  # a connection that ends amid the handshake is no error to the library
-                self.end(Ended(ABNORMAL, "the venue ended the connection before it answered"))
-            elif self._recorder is not None:
-                self._recorder.line("connect", None, url=asked.url)
-            return transport
+            transport = await dial(self._around.route(asked.url), asked.headers, self)
+        except NotConnectedError as error:
+            self.counts.refused += error.is_refusal
+            self.end(error.ended)
+            return None
         finally:
             connects.end(monotonic())
-        return None
+        if self._recorder is not None:
+            self._recorder.line("connect", None, url=asked.url)
+        return transport
 
     # What the socket tells.
 
@@ -374,6 +369,28 @@ class Feed(WSListener):
         say(f"{status.scope} {status.state}", symbol=status.symbol, detail=status.detail)
 
 
+async def dial(url: str, headers: Mapping[str, str], listener: WSListener) -> WSTransport:
+    """A WebSocket whose handshake is done. Raises NotConnectedError."""
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            transport, opened = await ws_connect(
+                lambda: listener,
+                url,
+                extra_headers=headers,
+                enable_auto_pong=False,
+                max_frame_size=MAX_FRAME,
+                websocket_handshake_timeout=CONNECT_WITHIN,
+                max_redirects=0,
+            )
+    except WSHandshakeError as error:
+        raise NotConnectedError(_refusal(error), is_refusal=True) from error
+    except (OSError, TimeoutError, WSError) as error:
+        raise NotConnectedError(Ended(ABNORMAL, explain(error))) from error
+    if opened is None:  # to the library, a connection that ends amid the handshake is one that was made
+        raise NotConnectedError(Ended(ABNORMAL, explain(ConnectionResetError())))
+    return transport
+
+
 async def _close(transport: WSTransport) -> None:
     """Say goodbye, and do not wait long for the answer."""
     transport.send_close(WSCloseCode.OK)
@@ -387,7 +404,7 @@ async def _close(transport: WSTransport) -> None:
         pass  # it ended because the venue broke the protocol, which the library has logged
 
 
-def refusal(error: WSHandshakeError) -> Ended:
+def _refusal(error: WSHandshakeError) -> Ended:
     """Why a venue did not upgrade the connection, in words that say what can be done."""
     if error.response is None:
         return Ended(ABNORMAL, f"handshake failed: {error}")
@@ -401,14 +418,17 @@ def explain(error: BaseException) -> str:
     """Why a connection could not be made, in words that say what can be done."""
     match error:
         case gaierror():
-            return "the host's name cannot be resolved: is there a network, and a DNS server?"
+            said = "the host's name cannot be resolved: is there a network, and a DNS server?"
         case ssl.SSLCertVerificationError():
-            return f"TLS: {error.verify_message}; is the clock right, or does a proxy break TLS (then set SSL_CERT_FILE)?"
+            said = f"TLS: {error.verify_message}; is the clock right, or does a proxy break TLS (then set SSL_CERT_FILE)?"
         case ssl.SSLError():
-            return f"TLS: {error.reason or error}"
+            said = f"TLS: {error.reason or error}"
         case TimeoutError():
-            return f"no answer within {CONNECT_WITHIN:.0f} s: does a firewall drop the traffic?"
+            said = f"no answer within {CONNECT_WITHIN:.0f} s: does a firewall drop the traffic?"
+        case ConnectionResetError():
+            said = "the host ended the connection before it answered: is it overloaded, or does a firewall between refuse?"
         case ConnectionRefusedError():
-            return "the host refuses the connection: nothing listens there, or a firewall says no"
+            said = "the host refuses the connection: nothing listens there, or a firewall says no"
         case _:
-            return f"{type(error).__name__}: {error}"
+            said = f"{type(error).__name__}: {error}"
+    return said

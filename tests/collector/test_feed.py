@@ -247,8 +247,8 @@ async def test_what_came_before_the_end_of_a_connection_is_told_before_its_hole(
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        pytest.param(b"", "ended the connection before it answered", id="nothing"),
-        pytest.param(b"HTTP/1.1 101 Switching", "ended the connection before it answered", id="half an answer"),
+        pytest.param(b"", "the host ended the connection before it answered", id="nothing"),
+        pytest.param(b"HTTP/1.1 101 Switching", "the host ended the connection before it answered", id="half an answer"),
         pytest.param(b"\x15\x03\x01\x00\x02\x02\x0a\r\n\r\n", "handshake failed", id="no HTTP"),
         pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", "HTTP 200: the venue refuses", id="a page"),
         pytest.param(b"HTTP/1.1 451 No\r\n\r\n", "HTTP 451: the venue does not serve this country", id="a refusal"),

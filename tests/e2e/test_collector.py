@@ -49,6 +49,21 @@ async def test_check_live_says_what_is_wrong(tmp_path: Path) -> None:
         assert "the venue does not serve this country" in text
 
 
+async def test_check_live_of_a_host_that_takes_connections_and_ends_them(tmp_path: Path) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    host = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{host.sockets[0].getsockname()[1]}"
+    async with stage(tmp_path) as on, host:
+        config = on.config({"binance": {"trades": ["BTC/USDT"]}})
+        program = await on.start("collector", "--config", config, "--check", "--live", "--simulator", address)
+        output, _ = await program.process.communicate()
+        assert program.process.returncode == 1
+        assert "WebSocket: the host ended the connection before it answered" in " ".join(output.decode().split())
+
+
 @pytest.mark.parametrize(
     ("content", "lines"),
     [
