@@ -119,11 +119,11 @@ class RestClient:
                     if len(body) > MAX_BODY:
                         return FetchError(f"{request.url}: an answer of more than {MAX_BODY} bytes")
                 received = time_ns() // 1000
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:  # the last: sent on to a name that is none
             return FetchError(f"{request.url}: {type(error).__name__} {error}".rstrip())
         if response.status in self._limits.rest_statuses:
             self._block(response.headers.get("Retry-After"), request.url)
-        if response.status >= 400:
+        if not 200 <= response.status < 300:
             return FetchError(f"{request.url}: HTTP {response.status} {body[:120].decode(errors='replace')}")
         return Answer(response.status, bytes(body), received)
 

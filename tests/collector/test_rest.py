@@ -248,6 +248,20 @@ class TestRefusals:
             assert (await one.fetch("b")).body == b"ok"
             assert one.rest.refused == 0
 
+    @pytest.mark.parametrize("location", ["", "http://" + "a" * 300 + "/", "http://[::1", "ftp://elsewhere.example/"])
+    async def test_who_sends_us_nowhere_stops_nobody_else(self, location: str) -> None:
+        venue = Venue()
+
+        async def onward(request: web.Request) -> web.Response:
+            away = web.Response(status=302, headers={"Location": location})
+            return away if request.path == "/a" else web.Response(text="ok")
+
+        venue.answer = onward
+        async with client(venue) as one:
+            with pytest.raises(FetchError):
+                await one.fetch("a")
+            assert (await one.fetch("b")).body == b"ok"
+
     async def test_nobody_there(self) -> None:
         async with client(Venue()) as one:
             one.base = "http://127.0.0.1:1"
