@@ -226,8 +226,8 @@ class _Link:
             return self._turned_away(error)
         except SSLError as error:
             return f"{self._url}: {error}; is its certificate of master.ca (or of an authority that this system knows)?"
-        except (OSError, TimeoutError) as error:
-            return f"{self._url}: {error or 'no answer in time'}; is the master running?"
+        except (OSError, TimeoutError, UnicodeError) as error:  # the last: a name that is none
+            return f"{self._url}: {str(error) or 'no answer in time'}; is the master running?"
         finally:
             self.is_live = False
             self._pool.assign()

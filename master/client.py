@@ -143,8 +143,8 @@ class Client:
                 raise
         except SSLError as error:
             raise ConnectError(f"{self._url}: {error}; is its certificate of an authority that `tls` believes?") from error
-        except (OSError, TimeoutError) as error:
-            raise ConnectError(f"{self._url}: {error or 'no answer in time'}; is the master running?") from error
+        except (OSError, TimeoutError, UnicodeError) as error:  # the last: a name that is none
+            raise ConnectError(f"{self._url}: {str(error) or 'no answer in time'}; is the master running?") from error
         except InvalidStatus as error:
             raise _turned_away(self._url, error) from error
         except (WebSocketException, ControlError) as error:

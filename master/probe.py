@@ -81,7 +81,7 @@ def ask(host: str, port: int, path: str, certificate: Path | None = None) -> tup
         response = connection.getresponse()
         return response.status, json.loads(response.read())
     except (OSError, HTTPException, ValueError) as error:
-        raise ProbeError(f"no answer at {address[0]}:{port} ({error or type(error).__name__})") from error
+        raise ProbeError(f"no answer at {address[0]}:{port} ({str(error) or type(error).__name__})") from error
     finally:
         connection.close()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from collector import master_pool
 from collector import outbox as outbox_module
 from collector.master_pool import MasterPool
 from collector.pending import Pressure
@@ -148,6 +149,23 @@ class TestTrouble:
                 await until(lambda: attempts >= 8, "several attempts of both kinds")
         assert len(reasons(said)) == len(set(reasons(said))) == 2
         assert all("disk full" in reason for reason in reasons(said))
+
+    async def test_somebody_who_says_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(master_pool, "LOGIN_WITHIN", 0.1)
+
+        async def mute(socket: ServerConnection) -> None:
+            await socket.wait_closed()
+
+        with logs() as said:
+            async with listening(mute) as url, pool(url, connections=1):
+                await until(lambda: reasons(said))
+        assert reasons(said) == [f"{url}: no answer in time; is the master running?"]
+
+    async def test_a_name_that_is_none(self) -> None:
+        with logs() as said:
+            async with pool("ws://master..example:8766", connections=1):
+                await until(lambda: reasons(said))
+        assert reasons(said)[0].endswith("is the master running?")
 
     async def test_a_port_of_something_else(self) -> None:
         async def speaks_no_websocket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
