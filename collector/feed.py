@@ -384,7 +384,7 @@ async def dial(url: str, headers: Mapping[str, str], listener: WSListener) -> WS
             )
     except WSHandshakeError as error:
         raise NotConnectedError(_refusal(error), is_refusal=True) from error
-    except (OSError, TimeoutError, WSError) as error:
+    except (OSError, TimeoutError, WSError, ValueError) as error:  # the last: no address, as a venue's answer may name
         raise NotConnectedError(Ended(ABNORMAL, explain(error))) from error
     if opened is None:  # to the library, a connection that ends amid the handshake is one that was made
         raise NotConnectedError(Ended(ABNORMAL, explain(ConnectionResetError())))
@@ -429,6 +429,8 @@ def explain(error: BaseException) -> str:
             said = "the host ended the connection before it answered: is it overloaded, or does a firewall between refuse?"
         case ConnectionRefusedError():
             said = "the host refuses the connection: nothing listens there, or a firewall says no"
+        case ValueError():
+            said = f"that is no address: {error}"
         case _:
             said = f"{type(error).__name__}: {error}"
     return said

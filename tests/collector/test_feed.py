@@ -9,6 +9,7 @@ from random import Random
 import aiohttp
 import orjson
 import pytest
+from picows import WSListener
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
@@ -273,3 +274,11 @@ async def test_who_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     async with feeding(Mute()) as scene:
         await until(lambda: scene.adapter.lost_with, "the end")
         assert "no answer within" in scene.adapter.lost_with[0][1]
+
+
+@pytest.mark.parametrize(
+    "address", ["", "wss://", "wss://a..b/", "wss://host:99999/", "wss://[::1", "https://host/", "ws://\0/"]
+)
+async def test_what_is_no_address_is_said(address: str) -> None:
+    with pytest.raises(feed.NotConnectedError, match=r"no address|valid URL"):
+        await feed.dial(address, {}, WSListener())
