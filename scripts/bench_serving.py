@@ -460,12 +460,12 @@ def main() -> int:
     parser.add_argument("--consume", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--topic", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that it has started
     if options.feed:
         uvloop.run(feed(options.feed, options.rate))
     elif options.consume:
         uvloop.run(consume(options.consume, options.topic, options.seconds))
     else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that it has started
         for cost in costs(options.rate, options.trades, options.part, options.seconds):
             print(msgspec.json.encode(cost).decode() if options.json else row(cost), flush=True)
     return 0
