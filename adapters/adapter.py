@@ -21,7 +21,7 @@ from adapters.backfill import LastTrade, Resume
 from adapters.book import BookOptions
 from adapters.book_sync import BookState, BookSync
 from adapters.effects import Answer, Connect, Effect, Fetch, Priority, Reconnect, Send
-from adapters.errors import AdapterError, FetchError, FrameError, NumberError
+from adapters.errors import AdapterError, FetchError, UnreadableError
 from adapters.events import CHANNELS, Channel, Gap, Trade
 from adapters.handler import Handler
 from adapters.holes import Hole
@@ -106,7 +106,8 @@ class ExchangeAdapter(ABC):
 
     @abstractmethod
     def parse(self, frame: bytes, say: Handler) -> None:
-        """Tell `say` all that one frame says. May raise FrameError, msgspec's and orjson's errors."""
+        """Tell `say` all that one frame says. May raise FrameError (UnreadableError, where data is lost
+        with it), msgspec's and orjson's errors."""
 
     @classmethod
     @abstractmethod
@@ -177,12 +178,12 @@ class ExchangeAdapter(ABC):
         for frame in frames:
             try:
                 parse(frame, live)
-            except NumberError as error:
+            except UnreadableError as error:
                 live.unreadable(error)
             except AdapterError as error:
                 live.error(error)
             except _UNREADABLE as error:
-                live.unreadable(FrameError(f"{error} in {frame[:80]!r}"))
+                live.unreadable(UnreadableError(f"{error} in {frame[:80]!r}"))
         out, live.out = live.out, []
         return out
 

@@ -1,8 +1,9 @@
 """Everything that can be wrong with what a venue says.
 
 AdapterError
-├── FrameError          one frame could not be read; it is counted, the stream goes on
-│   └── NumberError     a number of the venue is not one
+├── FrameError          one frame was not understood; it is counted, the stream goes on
+│   └── UnreadableError     what it said is lost, whatever it was: a hole where nothing else would show one
+│       └── NumberError     a number of the venue is not one
 ├── BookError           a book can no longer be trusted; it alone is asked for again
 ├── VenueError          the venue reports an error that names no subscription
 ├── FetchError          a REST answer was refused, late or unreadable; asked again with backoff
@@ -26,7 +27,11 @@ class FrameError(AdapterError):
     retry = False
 
 
-class NumberError(FrameError):
+class UnreadableError(FrameError):
+    pass
+
+
+class NumberError(UnreadableError):
     pass
 
 

@@ -14,7 +14,7 @@ from adapters import symbols
 from adapters.adapter import ExchangeAdapter
 from adapters.book import BookRule, Change, Snapshot
 from adapters.effects import Fetch, Request, Send
-from adapters.errors import FetchError, FrameError, NumberError
+from adapters.errors import FetchError, NumberError, UnreadableError
 from adapters.events import Channel, Side
 from adapters.handler import Handler
 from adapters.mexc_pb2 import (
@@ -215,9 +215,9 @@ class Mexc(ExchangeAdapter):
         try:
             push = PushDataV3ApiWrapper.FromString(frame)
         except DecodeError as error:
-            raise FrameError(f"{error} in {frame[:80]!r}") from error
+            raise UnreadableError(f"{error} in {frame[:80]!r}") from error
         if not push.channel:
-            raise FrameError("a message without a channel")
+            raise UnreadableError("a message without a channel")
         self._tell_data(push, push.symbol or _about(push.channel)[1], say)
 
     def _tell_data(self, push: PushDataV3ApiWrapper, native: str, say: Handler) -> None:
@@ -249,7 +249,7 @@ class Mexc(ExchangeAdapter):
         for position, deal in enumerate(deals):
             side = _SIDES.get(deal.tradeType)
             if side is None:
-                raise FrameError(f"a trade that is neither bought nor sold: {deal.tradeType}")
+                raise UnreadableError(f"a trade that is neither bought nor sold: {deal.tradeType}")
             number = deal.tradeId or _in_place_of_id(deal.time, deal.price, deal.quantity, side, position)
             say.trade(native, number, deal.price, deal.quantity, side, _micros(deal.time))
 

@@ -14,7 +14,7 @@ from msgspec.json import Decoder
 from adapters.adapter import ExchangeAdapter
 from adapters.book import BookRule, Change, Snapshot
 from adapters.effects import Effect, Fetch, Reconnect, Request, Send
-from adapters.errors import FetchError, FrameError
+from adapters.errors import FetchError, FrameError, UnreadableError
 from adapters.events import Channel
 from adapters.handler import Handler
 from adapters.numbers import Natural, micros_of_seconds, plain
@@ -110,9 +110,9 @@ def unpacked(frame: bytes) -> bytes:
     try:
         data = machine.decompress(frame, _LARGEST)
     except zlib.error as error:
-        raise FrameError(f"not gzip: {error}") from error
+        raise UnreadableError(f"not gzip: {error}") from error
     if not machine.eof or machine.unused_data:
-        raise FrameError("a gzip frame that is cut, or goes on behind its end")
+        raise UnreadableError("a gzip frame that is cut, or goes on behind its end")
     return data
 
 

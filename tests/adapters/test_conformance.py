@@ -246,6 +246,20 @@ def test_a_frame_that_is_cut_at_any_byte_is_one_error_and_changes_nothing(dialec
         assert told_by(cut) == told_by(plain)
 
 
+@every_dialect
+def test_a_trade_that_is_damaged_on_its_way_is_told_missing(dialect: type[Dialect]) -> None:
+    """At once, or by its number with the next one."""
+    world = World(dialect, 12)
+    world.run(STEPS)
+    world.trade_once_more()
+    market, before = next(iter(world.dialect.markets.values())), len(world.outputs)
+    for message in world.dialect.trades(market, [market.deal()]):
+        world.arrive(world.dialect.packed(message)[:-4])
+    world.trade_once_more()
+    gaps = [output for output in world.outputs[before:] if isinstance(output, Gap) and output.channel == "trades"]
+    assert any(gap.symbol in (None, market.symbol) for gap in gaps)
+
+
 def told_by(world: World) -> list[str]:
     return [repr(output) for output in world.outputs if not is_about_a_bad_frame(output)]
 

@@ -82,7 +82,7 @@ class TestCompression:
         venue.open()
         frame = venue.frame(on=1, deals=[deal()])
         damaged = frame[: min(length, len(frame) - 1)] if not more else frame + more
-        (error,) = venue.adapter.receive(damaged, AT)
+        (error,) = of(venue.adapter.receive(damaged, AT), AdapterError)
         assert isinstance(error, FrameError)
         assert len(of(venue.adapter.receive(frame, AT), Trade)) == 1
 
