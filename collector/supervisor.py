@@ -21,6 +21,7 @@ from collector.plan import WorkerPlan
 from collector.successor import Finish, Order, Prepare, Release, Told
 from collector.worker import (
     DRAIN_WITHIN,
+    FAILED,
     FENCED,
     FINISH_WITHIN,
     MAX_LINE,
@@ -166,7 +167,11 @@ class Worker:
         backoff = Backoff(Random(), base=FIRST_PAUSE / 2, cap=60.0)  # noqa: S311 (jitter)
         while not stop.is_set():
             began = monotonic()
-            code = await self._live()
+            try:
+                code = await self._live()
+            except OSError as error:  # no memory, or as many processes or files as there may be
+                log.error("no process can be started", worker=self.name, reason=str(error))
+                code = FAILED
             if code == FENCED:
                 self.is_fenced = True
                 stop.set()
@@ -177,13 +182,18 @@ class Worker:
                 await _either(stop.wait(), asyncio.sleep(pause))
 
     async def _live(self) -> int:
-        """One process from start to end: its exit code."""
+        """One process from start to end: its exit code. Raises OSError where the system has none to give."""
         ours, theirs = socket.socketpair()
         known = self._assignment
         process = SupervisedProcess(replace(known, missing_since=self._heard_at), theirs)
+        try:
+            process.start()
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self._process = process
-        process.start()
-        theirs.close()
         self._heard = monotonic()
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE)
         self._link = writer

@@ -296,7 +296,11 @@ class Sealer:
             return True  # a beginning: 0.7 s of CPU for nothing
         limits = (f"--days={server.retention_days}", f"--bytes={int(server.retention_gb * 1e9)}")
         command = ("-m", "master", "tidy", "--data", str(server.data), *limits, *map(str, segments))
-        child = await asyncio.create_subprocess_exec(sys.executable, *command, stderr=asyncio.subprocess.PIPE)
+        try:
+            child = await asyncio.create_subprocess_exec(sys.executable, *command, stderr=asyncio.subprocess.PIPE)
+        except OSError as error:  # no memory, or as many processes as there may be
+            log.error("cannot seal; the segments stay in the journal", reason=str(error))
+            return False
         with suppress(ProcessLookupError):  # it may have ended
             os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
         try:

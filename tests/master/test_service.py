@@ -201,6 +201,16 @@ class TestSealing:
                 await until(lambda: ids_in_lake(data) == [1], "the second try")
         assert ids(data) == [1]
 
+    async def test_where_no_process_can_be_had_it_is_tried_again(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_segment(data / "journal", 1, [batch(1)])
+        monkeypatch.setattr(service, "SEAL_RETRY", 0.01)
+        with logs() as said, monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(data / "nothing"))
+            async with running(data, seals=True):
+                await until(lambda: "cannot seal; the segments stay in the journal" in events(said), "a complaint")
+                patch.undo()
+                await until(lambda: ids_in_lake(data) == [1], "the next try")
+
     async def test_only_what_is_not_sealed_yet_is_handed_over(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         one, two = path_of(data / "journal", 1), path_of(data / "journal", 2)
         asked: list[list[Path]] = []
