@@ -276,7 +276,7 @@ async def test_who_does_not_subscribe_in_time_is_sent_away(host: str) -> None:
 
 
 async def test_quiet_channels_end_without_heartbeats_and_only_on_advanced_trade() -> None:
-    quiet, facts = QUIET_PAIR.replace("/", "-"), {"coinbase": {"mute": 0.4, "heartbeat": 0.1}}
+    quiet, facts = QUIET_PAIR.replace("/", "-"), {"coinbase": {"mute": 2.0, "heartbeat": 0.1}}
     async with (
         simulator.serve(["coinbase"], facts=facts) as sim,
         connect(sim, ADVANCED) as silent,
