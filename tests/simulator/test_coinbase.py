@@ -12,6 +12,7 @@ from simulator import Simulator
 from simulator.coinbase_feeds import short, stamp
 from simulator.instruments import QUIET_PAIR
 from tests.simulator.support import Client, Json, call, connect, eventually, form, get, recorded, refused
+from tests.waiting import until
 
 EXCHANGE = "ws-feed.exchange.coinbase.com"
 ADVANCED = "advanced-trade-ws.coinbase.com"
@@ -292,7 +293,7 @@ async def test_quiet_channels_end_without_heartbeats_and_only_on_advanced_trade(
         counters = [frame["events"][0]["heartbeat_counter"] for frame in frames]
         assert counters == list(range(counters[0], counters[0] + 5))
         assert counters[0] > 0
-        assert sim.stats()["coinbase"]["connections"] == 2
+        await until(lambda: sim.stats()["coinbase"]["connections"] == 2, "the other two stay")
 
 
 async def test_heartbeat_of_the_exchange_feed_tells_the_last_trade_id_also_where_nothing_trades() -> None:
