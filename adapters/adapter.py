@@ -106,8 +106,8 @@ class ExchangeAdapter(ABC):
 
     @abstractmethod
     def parse(self, frame: bytes, say: Handler) -> None:
-        """Tell `say` all that one frame says. May raise FrameError (UnreadableError, where data is lost
-        with it), msgspec's and orjson's errors."""
+        """Tell `say` all that one frame says. May raise FrameError (UnreadableError, where data is lost with it), msgspec's
+        and orjson's errors."""
 
     @classmethod
     @abstractmethod
@@ -184,8 +184,7 @@ class ExchangeAdapter(ABC):
                 live.error(error)
             except _UNREADABLE as error:
                 live.unreadable(UnreadableError(f"{error} in {frame[:80]!r}"))
-        out, live.out = live.out, []
-        return out
+        return live.emitted()
 
     def heard(self, received: int) -> None:
         """A ping or pong of the protocol: no data, but the connection lives."""

@@ -68,6 +68,11 @@ class BookSync:
         self._synced_at = 0.0
         self._spread = 0.5 + crc32(native.encode()) / 2**32
 
+    @property
+    def whole_until(self) -> int:
+        """When the last change of a book that is right was received; 0: it is not."""
+        return self.received if self.state is _SYNCED else 0
+
     def _new_buffer(self) -> deque[Change] | None:
         return deque(maxlen=MAX_BUFFERED) if self._rule.source == "rest" else None
 

@@ -389,22 +389,13 @@ class LiveHandler:
     def reject(self, subscription: Subscription, reason: str) -> None:
         """This pair cannot be had; said once, with the reason. Where it was had before, it is missing until it comes back."""
         if subscription.state is not State.REJECTED:
-            since, why = subscription.hole, subscription.hole_reason
-            if since is None and (last := self._last_of(subscription)):
-                since, why = last, "rejected"
+            had = self.books[subscription.native].whole_until if subscription.channel == "orderbooks" else subscription.heard
+            if subscription.hole is None and had:
+                subscription.hole, subscription.hole_reason = had, "rejected"
             subscription.reject(reason, self.now)
-            if since is not None:
-                subscription.hole = since
-                self._gap(subscription, why, ends=False)
-                subscription.hole, subscription.hole_reason = since, why
+            if subscription.hole is not None:
+                self._gap(subscription, subscription.hole_reason, ends=False)
             self._status("subscription", subscription.symbol, "rejected", f"{subscription.channel}: {reason}")
-
-    def _last_of(self, subscription: Subscription) -> int:
-        """When the last of what is whole was received; 0: nothing is."""
-        if subscription.channel == "orderbooks":
-            book = self.books[subscription.native]
-            return book.received if book.state is _SYNCED else 0
-        return subscription.heard
 
     def strike(self, subscription: Subscription, reason: str) -> None:
         """The venue's list of markets does not have it (any more): its book is absent, and the rest is silent."""
@@ -440,7 +431,8 @@ class LiveHandler:
         self, subscription: Subscription, reason: str, first: str | None = None, last: str | None = None, *, ends: bool = True
     ) -> None:
         since = subscription.hole or subscription.heard or None
-        subscription.hole, subscription.hole_reason = None, "disconnected"
+        if ends:
+            subscription.hole, subscription.hole_reason = None, "disconnected"
         subscription.gaps += 1
         about = (self._name, subscription.symbol, None, self.received, subscription.channel, reason)
         gap = Gap(*about, first, last, since, self.received if ends else None)

@@ -14,7 +14,6 @@ from adapters.errors import AdapterError, FetchError, FrameError, NumberError, S
 from adapters.events import Book, Gap, Status, Trade
 from adapters.handler import Handler
 from adapters.live import Output
-from adapters.symbols import Instrument
 from adapters.venue import Keepalive
 from tests.adapters.driving import of
 from tests.adapters.puppet import (
@@ -322,47 +321,6 @@ class TestBookRequests:
         assert asked(session.wait(9.0), "subscribe") == []
         outputs = session.wait(2.0)
         assert len(asked(outputs, "unsubscribe")) == len(asked(outputs, "subscribe")) == 1
-
-
-LISTED = {"BTC/USDT": Instrument("BTC/USDT", "BTCUSDT", active=True, state="trading")}
-
-
-class TestDelisting:
-    """What a venue ceases to give is missing from then on, for whoever reads what was stored."""
-
-    def test_trades_are_missing_without_an_end_and_with_one_when_they_come_back(self) -> None:
-        session = Session(TRADES)
-        session.open_and_ack()
-        session.say(trade("a"))
-        last = session.received
-        session.wait(5.0)
-        (hole,) = of(session.adapter.listed({}, session.now), Gap)
-        assert (hole.channel, hole.reason, hole.since, hole.until) == ("trades", "rejected", last, None)
-        assert of(session.adapter.listed({}, session.now), Gap) == [], "said once"
-        session.wait(5.0)
-        outputs = session.adapter.listed(LISTED, session.now)
-        (closed,) = of(session.say(*(acked(request) for _, _, _, request in asked(outputs, "subscribe"))), Gap)
-        assert (closed.reason, closed.since, closed.until) == ("rejected", last, session.received)
-        assert of(session.say(trade("b")), Gap) == []
-
-    def test_a_book_is_absent_until_it_is_in_step_again(self) -> None:
-        session = Session(BOOK)
-        session.open_and_ack()
-        session.sync()
-        shown = session.received
-        session.wait(5.0)
-        (hole,) = of(session.adapter.listed({}, session.now), Gap)
-        assert (hole.channel, hole.reason, hole.since, hole.until) == ("orderbooks", "rejected", shown, None)
-        outputs = session.adapter.listed(LISTED, session.now)
-        outputs = session.say(*(acked(request) for _, _, _, request in asked(outputs, "subscribe")))
-        assert of(outputs, Gap) == []
-        outputs = session.sync()
-        assert [gap.since for gap in of(outputs, Gap)] == [shown]
-
-    def test_of_what_never_came_nothing_is_missing(self) -> None:
-        session = Session(TRADES, BOOK, TICKER)
-        session.open_and_ack()
-        assert of(session.adapter.listed({}, session.now), Gap) == []
 
 
 class TestLosing:

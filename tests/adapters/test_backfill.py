@@ -101,11 +101,11 @@ class Market:
 
     @property
     def filled(self) -> list[str]:
-        return [event.id for event in self.told if isinstance(event, Trade)]
+        return [each.id for each in of(self.told, Trade)]
 
     @property
     def claims(self) -> list[Gap]:
-        return [event for event in self.told if isinstance(event, Gap)]
+        return of(self.told, Gap)
 
 
 def ids(market: Market, first: int, last: int) -> list[str]:

@@ -10,8 +10,9 @@ from adapters.effects import Fetch
 from adapters.errors import NumberError
 from adapters.events import Gap, Status, Ticker, Trade
 from adapters.live import LATE_IDS_KEPT, RENUMBERED_BELOW, Output
+from adapters.symbols import Instrument
 from tests.adapters.driving import of
-from tests.adapters.puppet import EPOCH, Call, Session, Wanted, snapshot, ticker, trade
+from tests.adapters.puppet import EPOCH, Call, Session, Wanted, acked, asked, snapshot, ticker, trade
 
 TRADES: Wanted = ("trades", "BTC/USDT")
 BOOK: Wanted = ("orderbooks", "BTC/USDT")
@@ -314,3 +315,44 @@ class TestTickers:
     def test_a_number_that_is_none_is_one_error(self) -> None:
         (error,) = live(TICKER).say(ticker(bid="x"))
         assert isinstance(error, NumberError)
+
+
+LISTED = {"BTC/USDT": Instrument("BTC/USDT", "BTCUSDT", active=True, state="trading")}
+
+
+class TestDelisting:
+    """What a venue ceases to give is missing from then on, for whoever reads what was stored."""
+
+    def test_trades_are_missing_without_an_end_and_with_one_when_they_come_back(self) -> None:
+        session = Session(TRADES)
+        session.open_and_ack()
+        session.say(trade("a"))
+        last = session.received
+        session.wait(5.0)
+        (hole,) = of(session.adapter.listed({}, session.now), Gap)
+        assert (hole.channel, hole.reason, hole.since, hole.until) == ("trades", "rejected", last, None)
+        assert of(session.adapter.listed({}, session.now), Gap) == [], "said once"
+        session.wait(5.0)
+        outputs = session.adapter.listed(LISTED, session.now)
+        (closed,) = of(session.say(*(acked(request) for _, _, _, request in asked(outputs, "subscribe"))), Gap)
+        assert (closed.reason, closed.since, closed.until) == ("rejected", last, session.received)
+        assert of(session.say(trade("b")), Gap) == []
+
+    def test_a_book_is_absent_until_it_is_in_step_again(self) -> None:
+        session = Session(BOOK)
+        session.open_and_ack()
+        session.sync()
+        shown = session.received
+        session.wait(5.0)
+        (hole,) = of(session.adapter.listed({}, session.now), Gap)
+        assert (hole.channel, hole.reason, hole.since, hole.until) == ("orderbooks", "rejected", shown, None)
+        outputs = session.adapter.listed(LISTED, session.now)
+        outputs = session.say(*(acked(request) for _, _, _, request in asked(outputs, "subscribe")))
+        assert of(outputs, Gap) == []
+        outputs = session.sync()
+        assert [gap.since for gap in of(outputs, Gap)] == [shown]
+
+    def test_of_what_never_came_nothing_is_missing(self) -> None:
+        session = Session(TRADES, BOOK, TICKER)
+        session.open_and_ack()
+        assert of(session.adapter.listed({}, session.now), Gap) == []

@@ -20,6 +20,7 @@ from collector import feed
 from collector.feed import MAX_FRAME, Counts, Feed, Surroundings
 from collector.limits import Breaker, Window
 from collector.rest import RestClient
+from tests.adapters.driving import of
 from tests.adapters.puppet import VENUE, Call, Puppet, trade
 from tests.waiting import until
 
@@ -121,11 +122,7 @@ class Scene:
 
     @property
     def ids(self) -> list[str]:
-        return [event.id for event in self.events if isinstance(event, Trade)]
-
-    @property
-    def gaps(self) -> list[Gap]:
-        return [event for event in self.events if isinstance(event, Gap)]
+        return [each.id for each in of(self.events, Trade)]
 
 
 @asynccontextmanager
@@ -241,7 +238,7 @@ async def test_what_came_before_the_end_of_a_connection_is_told_before_its_hole(
         await until(lambda: scene.server.connections == 2, "the next connection")
         scene.server.write(text(trade(5)))
         await until(lambda: len(scene.ids) == 3, "and its first trade")
-        (gap,) = scene.gaps
+        (gap,) = of(scene.events, Gap)
         assert (gap.first_missing, gap.last_missing) == ("3", "4")
 
 

@@ -1,5 +1,6 @@
 """Several connections that tell of the same market: what any of them heard goes out once, and what none heard is a gap."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +19,13 @@ from collector import lines as lines_module
 from collector.feed import Counts, Feed, Surroundings
 from collector.limits import Breaker, Window
 from collector.lines import Lines
+from tests.adapters.driving import of
 from tests.adapters.puppet import EPOCH, VENUE, Puppet, acked, change, puppet, snapshot, trade
 
 SYMBOL, NATIVE = "BTC/USDT", "BTCUSDT"
 
 
-class Scene:
+class Scene(ABC):
     """Two connections to one market, their clock, and what they say of it together."""
 
     def __init__(self, channel: Channel, venue: type[Puppet], options: BookOptions) -> None:
@@ -73,9 +75,9 @@ class Scene:
             elif feed.is_open and feed in hearing:
                 self.say(feed, frame)
 
+    @abstractmethod
     def happen(self, hearing: list[Feed], garbled: list[Feed]) -> None:
         """Something happens at the venue."""
-        raise NotImplementedError
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -84,38 +86,32 @@ class Scene:
                 feed.do(feed.adapter.tick(self.now))
         self.lines.look()
 
+    def move(self, move: str, which: int) -> None:
+        feed, among = self.feeds[which % 2], [each for index, each in enumerate(self.feeds) if which >> index & 1]
+        match move:
+            case "happen":
+                self.happen(self.feeds, [])
+            case "miss":
+                self.happen(among, [])
+            case "garble":
+                self.happen(self.feeds, among)
+            case "lose" if feed.is_open:
+                self.lose(feed)
+            case "open" if not feed.is_open:
+                self.open(feed)
+            case "wait":
+                self.wait(0.3)
+
     def play(self, moves: list[tuple[str, int]]) -> None:
         """These, and then a time in which all is well, so that nothing is left that waits."""
         for move, which in moves:
-            feed, among = self.feeds[which % 2], [each for index, each in enumerate(self.feeds) if which >> index & 1]
-            match move:
-                case "happen":
-                    self.happen(self.feeds, [])
-                case "miss":
-                    self.happen(among, [])
-                case "garble":
-                    self.happen(self.feeds, among)
-                case "lose" if feed.is_open:
-                    self.lose(feed)
-                case "open" if not feed.is_open:
-                    self.open(feed)
-                case "wait":
-                    self.wait(0.3)
-                case "renumber":
-                    self.renumber()
+            self.move(move, which)
         for feed in self.feeds:
             if not feed.is_open:
                 self.open(feed)
         for _ in range(5):
             self.happen(self.feeds, [])
             self.wait(5.0)
-
-    def renumber(self) -> None:
-        """The venue counts anew."""
-
-    @property
-    def gaps(self) -> list[Gap]:
-        return [event for event in self.events if isinstance(event, Gap)]
 
 
 MOVES = ["happen", "happen", "happen", "miss", "garble", "lose", "open", "wait"]
@@ -162,15 +158,21 @@ class Trades(Scene):
             self.heard.add(str(name))
         self.tell(orjson.dumps([trade(name, timestamp=self.micros)]), hearing, garbled)
 
-    def renumber(self) -> None:
-        """Far below. Once: which count a line is in that missed one of several nobody can say."""
+    def move(self, move: str, which: int) -> None:
+        if move == "renumber":
+            self._renumber()
+        else:
+            super().move(move, which)
+
+    def _renumber(self) -> None:
+        """The venue counts anew, far below. Once: which count a line is in that missed one of several nobody can say."""
         if not self._is_renumbered:
             self._number -= 1_000_000
             self._is_renumbered = True
 
     def is_missing(self, name: str) -> bool:
         """Whether a gap tells of this trade: by its number, else by its time."""
-        for gap in self.gaps:
+        for gap in of(self.events, Gap):
             if gap.first_missing is not None and gap.last_missing is not None:
                 if int(gap.first_missing) <= int(name) <= int(gap.last_missing):
                     return True
@@ -181,7 +183,7 @@ class Trades(Scene):
 
 def check_trades(scene: Trades, moves: list[tuple[str, int]]) -> None:
     scene.play(moves)
-    told = Counter(event.id for event in scene.events if isinstance(event, Trade))
+    told = Counter(each.id for each in of(scene.events, Trade))
     assert max(told.values()) == 1, "nothing twice"
     assert told.keys() == scene.heard, "all that was heard, and nothing else"
     assert [name for name in scene.happened.keys() - scene.heard if not scene.is_missing(name)] == []
