@@ -79,8 +79,10 @@ async def collecting(
 
 
 def is_synced(exchange: Exchange) -> bool:
+    """Whether all that was asked for has been answered, and every book is right: from here on, what is missed is a gap."""
     state = exchange.state()
-    return state.books > 0 and state.books_synced == state.books and state.connections == state.connections_wanted
+    is_asked = state.connections == state.connections_wanted and not state.pairs["requested"]
+    return is_asked and state.books > 0 and state.books_synced == state.books
 
 
 def numbers(rows: Any) -> list[tuple[Decimal, Decimal]]:
