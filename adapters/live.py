@@ -88,10 +88,9 @@ class LiveHandler:
         if subscription is None:
             self.stray += 1
             return
-        if not (price.replace(".", "", 1).isdecimal() and amount.replace(".", "", 1).isdecimal()) or not (
-            price.isascii() and amount.isascii()
-        ):
-            price, amount = unsigned(price), unsigned(amount)  # before the number counts: what cannot be read is missing
+        # Before the number counts: what cannot be read is missing. (`is_plain` of both, without the calls.)
+        if not (price.encode().replace(b".", b"", 1).isdigit() and amount.encode().replace(b".", b"", 1).isdigit()):
+            price, amount = unsigned(price), unsigned(amount)
         if subscription.state is not _LIVE:
             self._went_live(subscription, number, timestamp)
         if isinstance(number, int):

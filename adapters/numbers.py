@@ -21,15 +21,15 @@ ZEROS = frozenset({"0", *("0." + "0" * places for places in range(1, 41))})
 
 def is_plain(text: str) -> bool:
     """ASCII digits with at most one point: the one form that events carry."""
-    return text.isascii() and text.replace(".", "", 1).isdecimal()
+    return text.encode().replace(b".", b"", 1).isdigit()  # a fifth cheaper than of text, where digits are of any script
 
 
 def plain(token: str) -> str:
     """The same number as plain decimal text: `1e-7` -> `0.0000001`, `1.50E+3` -> `1500`, `"0.10"` stays. Raises NumberError."""
+    if is_plain(token):
+        return token
     if not token.isascii():  # there are decimal digits of many scripts
         raise NumberError(f"not a number: {token[:40]!r}")
-    if token.replace(".", "", 1).isdecimal():
-        return token
     sign, digits = ("-", token[1:]) if token[:1] == "-" else ("", token)
     mantissa, e, exponent = digits.replace("E", "e").partition("e")
     whole, _, fraction = mantissa.partition(".")
