@@ -290,17 +290,15 @@ uvloop.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 async def master_side(events: int, *, with_audience: bool = True) -> float:
     """Microseconds of a trade, from its batch on the socket to the fsync of the journal and the acknowledgement; and into what
     is served."""
-    from master.live.candles import Candles  # noqa: PLC0415
-    from master.live.market import Market  # noqa: PLC0415
     from master.live.pulse import Pulse  # noqa: PLC0415
+    from master.relay import Relay  # noqa: PLC0415
     from master.service import run  # noqa: PLC0415 (opens the lake's libraries)
     from master.settings import MasterSettings, load  # noqa: PLC0415
-    from master.streams.fanout import Fanout  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         if not with_audience:  # a master has no such switch, and needs none
-            for room, name in ((Market, "take"), (Candles, "take"), (Pulse, "hear"), (Fanout, "hear")):
-                stack.enter_context(patch.object(room, name, lambda *_: None))
+            for audience in (Pulse, Relay):
+                stack.enter_context(patch.object(audience, "hear", lambda *_: None))
         data = Path(folder)
         settings = load(MasterSettings, {"server": {"port": 0, "http_port": 0, "data": folder}})
         stop = asyncio.Event()
