@@ -20,11 +20,10 @@ from collector.spool import Listener, Spool
 from master.protocol import MAX_BATCH, MemoryHold, Sender
 
 LINGER = 0.005
-"""Seconds that the first event of a batch waits for company."""
-BEHIND_LINGER = 0.25
-"""The same while the master is far behind, and small batches would only be many."""
+"""Seconds that the first event of a batch waits for company while the master keeps up."""
+LONGEST_LINGER = 0.25
 BEHIND = 1 << 20
-"""Bytes that wait for acknowledgement from which it is."""
+"""Bytes that wait for acknowledgement for which it waits as long again: far behind, small batches would only be many."""
 BATCH_EVENTS = 2048
 """Events of a lane that do not wait for the timer. Only a flood gathers so many within LINGER, and what a batch costs both ends
 beside its events is then shared by four times as many as of 512: a tenth of what a trade costs the master."""
@@ -242,7 +241,7 @@ class Outbox(Listener):
     def _schedule(self) -> None:
         """Something waits for a batch. All lanes are flushed together, so that one write takes them to the disk."""
         if self._timer is None:
-            linger = LINGER if self.held_bytes < BEHIND else BEHIND_LINGER
+            linger = min(LONGEST_LINGER, LINGER * (1 + self.held_bytes / BEHIND))
             self._timer = asyncio.get_running_loop().call_later(linger, self.flush)
 
     def flush(self) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapters.events import Event, Gap, Status, Trade
 from collector import outbox as module
-from collector.outbox import BATCH_EVENTS, LINGER, Outbox, Stream
+from collector.outbox import BATCH_EVENTS, LINGER, LONGEST_LINGER, Outbox, Stream
 from collector.pending import Pressure
 from collector.sink import Put
 from master.protocol import MAX_BATCH, Batch
@@ -79,6 +79,24 @@ class TestBatches:
             assert loop.time() - began < 1
         assert loop.time() - began >= LINGER
         assert len(master.woken) == 1
+
+    @pytest.mark.parametrize(("times", "linger"), [(0, LINGER), (1, 2 * LINGER), (9, 10 * LINGER), (1000, LONGEST_LINGER)])
+    async def test_the_further_behind_the_master_is_the_longer_a_batch_gathers(
+        self, monkeypatch: pytest.MonkeyPatch, times: int, linger: float
+    ) -> None:
+        master = Master()
+        put, loop = master.open(), asyncio.get_running_loop()
+        put(trade(1))
+        master.outbox.flush()
+        if times:
+            monkeypatch.setattr(module, "BEHIND", master.outbox.held_bytes / times)
+        else:
+            master.acknowledge()
+        began = loop.time()
+        put(trade(2))
+        timer = master.outbox._timer
+        assert timer is not None
+        assert began + linger <= timer.when() <= loop.time() + linger
 
     async def test_a_full_batch_does_not_wait(self) -> None:
         master = Master()
