@@ -3,7 +3,6 @@ channels known by a number that the acknowledgement gives, pings to be answered 
 and times in seconds. It proves that the contract carries such a venue, and shows how.
 """
 
-import zlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -13,8 +12,9 @@ from msgspec.json import Decoder
 
 from adapters.adapter import ExchangeAdapter
 from adapters.book import BookRule, Change, Snapshot
+from adapters.compression import unzipped
 from adapters.effects import Effect, Fetch, Reconnect, Request, Send
-from adapters.errors import FetchError, FrameError, UnreadableError
+from adapters.errors import FetchError, FrameError
 from adapters.events import Channel
 from adapters.handler import Handler
 from adapters.numbers import Natural, micros_of_seconds, plain
@@ -38,8 +38,6 @@ VENUE = Venue(
 
 _TOPICS: dict[Channel, str] = {"trades": "deals", "orderbooks": "book", "tickers": "best"}
 _CHANNELS = {topic: channel for channel, topic in _TOPICS.items()}
-_GZIP = 31
-_LARGEST = 64 * 2**20
 
 
 class Row(Struct, array_like=True, gc=False):
@@ -104,18 +102,6 @@ _message = Decoder(Message)
 _answer = Decoder(Answer)
 
 
-def unpacked(frame: bytes) -> bytes:
-    """The bytes of a gzip frame, all of them and no more than a sane message has."""
-    machine = zlib.decompressobj(_GZIP)
-    try:
-        data = machine.decompress(frame, _LARGEST)
-    except zlib.error as error:
-        raise UnreadableError(f"not gzip: {error}") from error
-    if not machine.eof or machine.unused_data:
-        raise UnreadableError("a gzip frame that is cut, or goes on behind its end")
-    return data
-
-
 def _number(token: Raw) -> str:
     return plain(str(token, "utf-8"))
 
@@ -160,7 +146,7 @@ class Imaginary(ExchangeAdapter):
         return Send(orjson.dumps({"do": "close", "channels": numbers, "request": request}))
 
     def parse(self, frame: bytes, say: Handler) -> None:
-        message = _message.decode(unpacked(frame))
+        message = _message.decode(unzipped(frame))
         if self._is_old(message.n, say):
             return
         self._tell(message, say)
